@@ -1,0 +1,1 @@
+"""What a model, scaled or not, is worth on held-back text."""

@@ -1,0 +1,89 @@
+"""Scales from a diagnosis alone: no loss is evaluated, nothing is trained.
+
+A mode whose horizon tau exceeds the training length T goes on filling its state after T, to a size that the layers
+behind it have never seen. The soft clip raises its rate |A| until its final size is what it had at T:
+s = 1 / (1 - e^{-T/tau}), so that tau becomes tau (1 - e^{-T/tau}) <= T, and short horizons stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mambascope.simulate import soft_clip
+from mambascope.simulate.modes import Inputs
+from mambascope.spectra.scales import Scales, scaling
+
+from .diagnosis import Diagnosis
+
+GROWTH_TO_ACT = 2.0
+"""States that stay within this factor of their size at T are left alone. Ours: on calibration text the bundled control
+without a breakdown stays below it, the models that break down exceed it many times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Scales and why they are what they are."""
+
+    scales: Scales
+    """The factors; empty where the model is best left alone."""
+    rule: str
+    """Name of the rule."""
+    reason: str
+    """In words."""
+    diagnosis: Diagnosis
+    """What it rests on."""
+
+    @property
+    def acts(self) -> bool:
+        """True unless the model is left alone."""
+        return not self.scales.is_identity
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a layer: quantiles of the factors, and horizons before and after."""
+        rows = []
+        for layer, tau in enumerate(self.diagnosis.spectrum.horizons_tokens()):
+            s = np.ones_like(tau) if not self.acts else self.scales.factors[0].values[layer].numpy()
+            rows.append({
+                "layer": layer,
+                "factor_min": float(s.min()),
+                "factor_median": float(np.median(s)),
+                "factor_max": float(s.max()),
+                "share_scaled_over_1.1": float((s > 1.1).mean()),
+                "horizon_max_before_tokens": float(tau.max()),
+                "horizon_max_after_tokens": float((tau / s).max()),
+            })
+        return rows
+
+
+def propose(diagnosis: Diagnosis, *, inputs: Inputs = "coherent", always: bool = False) -> Proposal:
+    """Turn a diagnosis into scales of kind ``a``, one factor a head (Mamba-2) or channel and state (Mamba-1).
+
+    Args:
+        diagnosis: from ``diagnose``.
+        inputs: what is taken to drive slow modes: ``coherent`` (a constant, horizons end at T) or ``noise`` (at 2T).
+        always: propose even where the states were seen to stay in range.
+
+    Returns:
+        The proposal.
+    """
+    growth = diagnosis.growth()
+    worst = int(growth.argmax())
+    times = diagnosis.target_length / diagnosis.train_length
+    if growth[worst] < GROWTH_TO_ACT and not always:
+        reason = (
+            f"left alone: at {times:g} times the training length no layer's state has grown by {GROWTH_TO_ACT:g} times "
+            f"(most in layer {worst}: {growth[worst]:.2f}), so states stay in the range that training showed"
+        )
+        return Proposal(Scales(), "none", reason, diagnosis)
+    taus = diagnosis.spectrum.horizons_tokens()
+    factors = np.stack([soft_clip(1 / tau, diagnosis.train_length, inputs) for tau in taus])
+    share = float(np.concatenate([tau.ravel() > diagnosis.train_length for tau in taus]).mean())
+    reason = (
+        f"{share:.0%} of all modes remember more than the {diagnosis.train_length} tokens of training, and layer "
+        f"{worst}'s state has grown {growth[worst]:.1f} times at {times:g} times that length: every horizon is drawn "
+        f"in below {'T' if inputs == 'coherent' else '2T'}"
+    )
+    return Proposal(scaling("a", factors), f"soft clip, {inputs}", reason, diagnosis)

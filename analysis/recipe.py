@@ -1,0 +1,67 @@
+"""What fixes a trained model: shape, initialisation, data and optimiser; read from JSON, strictly.
+
+Every bundled model has its recipe beside its weights, so that ``mambascope train NAME`` makes it again.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from mambascope.spectra.config import Config
+
+
+class RateInit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the rates |A| are drawn: ``uniform`` or ``log_uniform`` on [low, high], one for each entry of A_log."""
+
+    law: Literal["uniform", "log_uniform"]
+    low: float
+    high: float
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that a training run depends on, besides the bytes of its texts."""
+
+    name: str
+    arch: Literal["mamba", "mamba2"]
+    d_model: int
+    n_layer: int
+    d_state: int
+    A_init: RateInit
+    why: str
+    """Why this initialisation and length of training, in words."""
+    headdim: int = 32
+    vocab_size: int = 264
+    """256 bytes, one end-of-text id, padded to a multiple of 8."""
+    tokens_in_vocab: int = 257
+    dt_low: float = 1e-3
+    dt_high: float = 0.1
+    """Step sizes start log-uniform on [dt_low, dt_high]. Default: Gu and Dao 2023, section 3.6."""
+    train_length: int = 256
+    batch: int = 16
+    steps: int = 3000
+    learning_rate: float = 3e-3
+    """Peak of AdamW's learning rate: linear warm-up, then half a cosine to a tenth."""
+    warmup: int = 100
+    weight_decay: float = 0.1
+    """Not applied to A_log, dt_bias, D, norms and biases."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    seed: int = 0
+
+    def config(self) -> Config:
+        """Return the model's shape."""
+        return Config(
+            arch=self.arch,
+            d_model=self.d_model,
+            n_layer=self.n_layer,
+            vocab_size=self.vocab_size,
+            d_inner=2 * self.d_model,
+            d_state=self.d_state,
+            dt_rank=-(-self.d_model // 16) if self.arch == "mamba" else 0,
+            headdim=self.headdim,
+            tokens_in_vocab=self.tokens_in_vocab,
+        )

@@ -1,0 +1,140 @@
+"""The spectrum of the state transition: static exp(-|A|), and effective exp(-dt |A|) measured on a text.
+
+The static spectrum is what a step of size 1 would do (the paper's Figure 1). A token's real step is dt, mostly far
+below 1, so the effective spectrum lies much closer to 1, and its order can differ.
+Source: Mamba Modulation (arXiv 2509.19633), Figure 1 and section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .dynamics import Dynamics, Observer
+from .mode_statistics import ModeMoments, ModeStatistics
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .model import Model, Tokens
+    from .scales import Scales
+
+Floats = npt.NDArray[np.float64]
+Which = Literal["static", "effective"]
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Rates of every mode and, where a text was given, what they amount to on it."""
+
+    name: str
+    """Model's name."""
+    arch: str
+    """``mamba`` or ``mamba2``."""
+    rates: tuple[Floats, ...]
+    """|A| of each layer, (nheads,) or (d_inner, d_state)."""
+    moments: ModeMoments | None = None
+    """Moments of step sizes and decays on the text."""
+
+    @property
+    def n_layer(self) -> int:
+        """Number of layers."""
+        return len(self.rates)
+
+    def eigenvalues(self, which: Which = "static") -> tuple[Floats, ...]:
+        """Return each layer's eigenvalues.
+
+        Args:
+            which: ``static`` for exp(-|A|), a step of size 1; ``effective`` for the mean of exp(-dt |A|) over the text.
+
+        Returns:
+            One array a layer, (nheads,) or (d_inner, d_state), values in [0, 1].
+
+        Raises:
+            ValueError: ``effective`` without a text.
+        """
+        if which == "static":
+            return tuple(np.exp(-rate) for rate in self.rates)
+        if self.moments is None:
+            raise ValueError("the effective spectrum needs a text: spectrum(model, tokens)")
+        return tuple(1 - loss for loss in self.moments.loss_first)
+
+    def horizons_tokens(self) -> tuple[Floats, ...]:
+        """Return each mode's memory tau = 1 / (|A| E dt) in tokens, one array a layer."""
+        if self.moments is None:
+            raise ValueError("horizons need a text: spectrum(model, tokens)")
+        return tuple(
+            1 / (rate * (dt if rate.ndim == 1 else dt[:, None]))
+            for rate, dt in zip(self.rates, self.moments.mean_dt, strict=True)
+        )
+
+    def heatmap(self, which: Which = "static") -> Floats:
+        """Return the layers' eigenvalues sorted from the largest, (n_layer, modes of a layer): the paper's Figure 1."""
+        return np.stack([np.sort(values, axis=None)[::-1] for values in self.eigenvalues(which)])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a layer and kind, with quantiles of the eigenvalues (and horizons where measured)."""
+        kinds: tuple[Which, ...] = ("static",) if self.moments is None else ("static", "effective")
+        rows = []
+        for kind in kinds:
+            for layer, values in enumerate(self.eigenvalues(kind)):
+                row: dict[str, Any] = {"layer": layer, "kind": kind, "modes": values.size, "mean": float(values.mean())}
+                row |= {
+                    f"q{q * 100:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
+                }
+                if kind == "effective":
+                    tau = self.horizons_tokens()[layer]
+                    row |= {"horizon_median_tokens": float(np.median(tau)), "horizon_max_tokens": float(tau.max())}
+                rows.append(row)
+        return rows
+
+
+def static_spectrum(checkpoint: Checkpoint, *, name: str | None = None) -> Spectrum:
+    """Read the static spectrum from a checkpoint's ``A_log`` tensors alone; no other weight is touched."""
+    rates = tuple(np.exp(checkpoint.A_log(i).double().numpy()) for i in range(checkpoint.config.n_layer))
+    folder = checkpoint.folder.name if checkpoint.folder else "model"
+    return Spectrum(name or folder, checkpoint.config.arch, rates)
+
+
+def _rates(A_log: Tensor, layer: int, scales: Scales | None) -> Floats:
+    dt = torch.ones(1, 1, A_log.shape[0], dtype=A_log.dtype, device=A_log.device)
+    dynamics = Dynamics(dt, -A_log.exp(), dt)
+    if scales is not None:
+        dynamics = scales(layer, max(scales.boundaries(), default=0), dynamics)  # as it is after every onset
+    return np.asarray((-dynamics.A).cpu().numpy())
+
+
+def spectrum(
+    model: Model,
+    tokens: Tokens | None = None,
+    *,
+    scales: Scales | None = None,
+    observers: Sequence[Observer] = (),
+) -> Spectrum:
+    """Return a model's spectrum, with the effective one if a text is given.
+
+    Args:
+        model: a loaded model.
+        tokens: ids (batch, length); the step sizes are measured on them, each row from a fresh state. Give rows of the
+            training length to see the model as it was trained.
+        scales: factors that the model runs with; rates and moments are those of the scaled model.
+        observers: see every layer's work on the way.
+
+    Returns:
+        The spectrum.
+    """
+    with torch.no_grad():
+        rates = tuple(_rates(layer.mixer.A_log.double(), index, scales) for index, layer in enumerate(model.layers()))
+        if tokens is None:
+            return Spectrum(model.name, model.config.arch, rates)
+        observer = ModeStatistics()
+        for _ in model.stream(tokens, observers=[observer, *observers], intervention=scales):
+            pass
+    return Spectrum(model.name, model.config.arch, rates, observer.result())

@@ -1,0 +1,60 @@
+"""The typed errors of mambascope, each with the exit code that the command line gives for it.
+
+Every message says what was wrong, where (file, tensor or line), what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MambascopeError(Exception):
+    """Base of all errors that are meant for a person.
+
+    Attributes:
+        exit_code: what the command line exits with: 3 refused input, 4 numerical failure, 5 out of resources.
+    """
+
+    exit_code: int = 3
+
+
+class RefusedInputError(MambascopeError):
+    """An input that cannot be used as it is: a path, an option, a length, a model name."""
+
+
+class UnknownModelError(RefusedInputError):
+    """The model name is neither bundled, nor a folder, nor reachable as a hub id."""
+
+
+class CheckpointError(RefusedInputError):
+    """A checkpoint's files are missing, broken, or contradict each other."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """Reading the file could run code or exhaust the machine; it was not read."""
+
+
+class TextError(RefusedInputError):
+    """A text or token file is empty, too short, not text, or does not fit the model's vocabulary."""
+
+
+class ScaleError(RefusedInputError):
+    """Scaling factors that do not fit the model, or a combination that has no meaning."""
+
+
+class NonFiniteStateError(MambascopeError):
+    """A state or a logit became NaN or infinite during a run.
+
+    Attributes:
+        layer: index of the first layer that showed it.
+        position: first token position of the block in which it showed.
+    """
+
+    exit_code = 4
+
+    def __init__(self, layer: int, position: int) -> None:
+        super().__init__(
+            f"layer {layer}: the state became NaN or infinite in the block that starts at token {position}; "
+            "the checkpoint may be damaged, or a scaling factor below 1 made the recurrence overflow: "
+            "try --dtype float64, or larger factors"
+        )
+        self.layer = layer
+        self.position = position

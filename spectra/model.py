@@ -1,0 +1,237 @@
+"""The residual stack of Mamba layers, and the one forward: a stream of blocks that carries the state.
+
+Source: state-spaces/mamba (MixerModel, MambaLMHeadModel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from .config import Config
+from .dynamics import Dynamics, Intervention, Observation, Observer
+from .errors import NonFiniteStateError, TextError
+from .mamba import Mamba
+from .mamba2 import Mamba2
+from .rmsnorm import RMSNorm
+from .state import LayerState, StreamState
+
+BLOCK_LENGTH = 2048
+"""Tokens of a block of the stream. Ours: larger blocks were no faster on a CPU and cost memory."""
+
+Tokens = Tensor | npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What the model made of one block of tokens."""
+
+    start: int
+    """Position of the block's first token."""
+    stop: int
+    """Position after its last token."""
+    tokens: Tensor
+    """The block's ids, (batch, length)."""
+    hidden: Tensor
+    """Output of the final norm, (batch, length, d_model)."""
+    state: StreamState
+    """State after the block."""
+    head: Tensor
+    """Weight of the output head, (vocab_size, d_model)."""
+
+    def logits(self) -> Tensor:
+        """Compute the logits, (batch, length, vocab_size); nothing is computed for who does not ask."""
+        return self.hidden @ self.head.T
+
+
+class Layer(nn.Module):
+    """Pre-norm residual layer."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.mixer: Mamba | Mamba2 = Mamba(config) if config.arch == "mamba" else Mamba2(config)
+
+
+class Backbone(nn.Module):
+    """Embedding, layers, final norm."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
+        self.norm_f = RMSNorm(config.d_model, config.norm_eps)
+
+
+class Model(nn.Module):
+    """A Mamba-1 or Mamba-2 language model.
+
+    Attributes:
+        config: shape of the model.
+        state_dtype: precision of the recurrence: float64 for a float64 model, else float32, whatever the weights are.
+        name: how reports call the model.
+        train_length: tokens the model was trained on at once, where known.
+    """
+
+    def __init__(self, config: Config, *, name: str = "model", train_length: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.name = name
+        self.train_length = train_length
+        self.backbone = Backbone(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.backbone.embedding.weight
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.backbone.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return self.backbone.embedding.weight.dtype
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        """Dtype of the SSM states."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    def layers(self) -> list[Layer]:
+        """Return the layers in order."""
+        return [layer for layer in self.backbone.layers if isinstance(layer, Layer)]
+
+    def zero_state(self, batch: int = 1) -> StreamState:
+        """Return the state before any token."""
+        return StreamState.zeros(self.config, batch, self.device, self.dtype, self.state_dtype)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        state: StreamState | None = None,
+        intervention: Intervention | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Block:
+        """Run one block; ``stream`` is the same over any length.
+
+        Args:
+            tokens: ids, (batch, length).
+            state: state before the block; zeros if left out.
+            intervention: rewrites the dynamics before each scan. Must not change inside the block.
+            observers: see every layer's work.
+
+        Returns:
+            The block's hidden states, its logits on demand, and the state after it.
+        """
+        state = self.zero_state(tokens.shape[0]) if state is None else state
+        start, stop = state.position, state.position + tokens.shape[1]
+        residual = self.backbone.embedding(tokens)
+        after: list[LayerState] = []
+        for index, layer in enumerate(self.layers()):
+            rule = None if intervention is None else partial(_apply, intervention, index, start)
+            mixed, layer_state, (dynamics, B, x) = layer.mixer(layer.norm(residual), state.layers[index], rule)
+            residual = residual + mixed
+            after.append(layer_state)
+            for observer in observers:
+                observer.update(Observation(index, start, stop, dynamics, B, x, layer_state))
+        hidden = self.backbone.norm_f(residual)
+        return Block(start, stop, tokens, hidden, StreamState(stop, tuple(after)), self.lm_head.weight)
+
+    def stream(
+        self,
+        tokens: Tokens | Iterable[Tokens],
+        *,
+        state: StreamState | None = None,
+        intervention: Intervention | None = None,
+        observers: Sequence[Observer] = (),
+        block_length: int = BLOCK_LENGTH,
+    ) -> Iterator[Block]:
+        """Run over a text of any length, block by block; the memory does not grow with it.
+
+        A block ends wherever the intervention changes or an observer needs a state; where blocks end changes nothing
+        in the result.
+
+        Args:
+            tokens: ids (batch, length), or an iterable of such blocks.
+            state: state to go on from; zeros if left out.
+            intervention: rewrites the dynamics before each scan.
+            observers: see every layer's work.
+            block_length: tokens of a block at most.
+
+        Yields:
+            The blocks in order.
+
+        Raises:
+            NonFiniteStateError: a state or an output became NaN or infinite.
+            ValueError: block_length is below 1.
+        """
+        if block_length < 1:
+            raise ValueError(f"block_length must be at least 1, got {block_length}")
+        changes = () if intervention is None else intervention.boundaries()
+        cuts = sorted({*changes, *(cut for observer in observers for cut in observer.boundaries())})
+        for piece in [tokens] if isinstance(tokens, Tensor | np.ndarray) else tokens:
+            first = 0
+            while first < piece.shape[1]:
+                position = 0 if state is None else state.position
+                room = next((cut - position for cut in cuts if cut > position), block_length)
+                ids = self._ids(piece[:, first : first + min(block_length, room)])
+                block = self(ids, state, intervention, observers)
+                _check_finite(block)
+                state = block.state
+                first += ids.shape[1]
+                yield block
+
+    def _ids(self, tokens: Tokens) -> Tensor:
+        ids = torch.as_tensor(tokens).to(self.device, torch.long)
+        if ids.numel() and (int(ids.max()) >= self.config.vocab_size or int(ids.min()) < 0):
+            raise TextError(
+                f"token id {int(ids.max())} is outside the vocabulary of {self.name} ({self.config.vocab_size} ids); "
+                "the text was probably encoded with another model's tokenizer"
+            )
+        return ids
+
+    @torch.no_grad()
+    def generate(self, tokens: Tokens, steps: int, *, intervention: Intervention | None = None) -> Tensor:
+        """Continue a prompt greedily, one token at a time, through the same layers as a prefill.
+
+        Args:
+            tokens: prompt, (batch, length), at least one token.
+            steps: tokens to add.
+            intervention: rewrites the dynamics in the prompt and in every step alike.
+
+        Returns:
+            The added ids, (batch, steps).
+
+        Raises:
+            TextError: the prompt is empty.
+        """
+        if tokens.shape[1] == 0:
+            raise TextError("the prompt is empty; give at least one token")
+        block: Block | None = None
+        for each in self.stream(tokens, intervention=intervention):
+            block = each
+        assert block is not None
+        added: list[Tensor] = []
+        while len(added) < steps:
+            added.append((block.hidden[:, -1:] @ block.head.T).argmax(-1))  # (batch, 1)
+            block = next(self.stream(added[-1], state=block.state, intervention=intervention))
+        return torch.cat(added, dim=1) if added else torch.empty(tokens.shape[0], 0, dtype=torch.long)
+
+
+def _apply(intervention: Intervention, layer: int, position: int, dynamics: Dynamics) -> Dynamics:
+    return intervention(layer, position, dynamics)
+
+
+def _check_finite(block: Block) -> None:
+    """Name the first layer with a broken state; one sum per block as long as all is well."""
+    if bool(torch.isfinite(block.hidden.sum())) and bool(torch.isfinite(block.state.layers[-1].ssm.sum())):
+        return
+    broken = (i for i, layer in enumerate(block.state.layers) if not bool(torch.isfinite(layer.ssm).all()))
+    raise NonFiniteStateError(next(broken, len(block.state.layers) - 1), block.start)
