@@ -7,6 +7,7 @@ s = 1 / (1 - e^{-T/tau}), so that tau becomes tau (1 - e^{-T/tau}) <= T, and sho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,14 @@ import numpy as np
 
 from mambascope.simulate import soft_clip
 from mambascope.simulate.modes import Inputs
+from mambascope.spectra.dynamics import Observer
+from mambascope.spectra.errors import TextError
+from mambascope.spectra.model import Model
 from mambascope.spectra.scales import Scales, scaling
+from mambascope.spectra.tokens import Document
 
-from .diagnosis import Diagnosis
+from .diagnosis import Diagnosis, diagnose
+from .evaluate.perplexity import stack_documents
 
 GROWTH_TO_ACT = 2.0
 """States that stay within this factor of their size at T are left alone. Ours: on calibration text the bundled control
@@ -87,3 +93,43 @@ def propose(diagnosis: Diagnosis, *, inputs: Inputs = "coherent", always: bool =
         f"in below {'T' if inputs == 'coherent' else '2T'}"
     )
     return Proposal(scaling("a", factors), f"soft clip, {inputs}", reason, diagnosis)
+
+
+def propose_for(
+    model: Model,
+    texts: Sequence[Document],
+    train_length: int,
+    target_length: int,
+    *,
+    inputs: Inputs = "coherent",
+    always: bool = False,
+    observers: Sequence[Observer] = (),
+) -> Proposal:
+    """Diagnose on calibration documents of any length and propose.
+
+    Args:
+        model: a loaded model.
+        texts: calibration documents; where none reaches the target length, states are followed as far as the longest
+            goes, and the diagnosis says so by its own target length.
+        train_length: T.
+        target_length: L.
+        inputs: what drives slow modes.
+        always: propose even where the states stay in range.
+        observers: see every layer's work on the way.
+
+    Returns:
+        The proposal.
+
+    Raises:
+        TextError: no document reaches twice the training length.
+    """
+    longest = max((len(d) for d in texts), default=0)
+    if longest < 2 * train_length:
+        raise TextError(
+            f"the calibration texts reach {longest} tokens; at least {2 * train_length} (twice the training length) "
+            "are needed to see whether states leave their range: give longer texts"
+        )
+    reach = min(longest, target_length)
+    tokens = stack_documents([d.ids for d in texts], reach)
+    found = diagnose(model, tokens, train_length=train_length, target_length=reach, observers=observers)
+    return propose(found, inputs=inputs, always=always)

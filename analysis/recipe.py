@@ -5,11 +5,14 @@ Every bundled model has its recipe beside its weights, so that ``mambascope trai
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
 from mambascope.spectra.config import Config
+from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.zoo import FOLDER
 
 
 class RateInit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +45,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: int = 16
     steps: int = 3000
     learning_rate: float = 3e-3
-    """Peak of AdamW's learning rate: linear warm-up, then half a cosine to a tenth."""
+    """Peak of the learning rate: linear warm-up, then half a cosine to a tenth."""
+    muon: bool = False
+    """Matrices inside the layers are trained by Muon (Jordan et al. 2024), the rest by AdamW."""
     warmup: int = 100
     weight_decay: float = 0.1
     """Not applied to A_log, dt_bias, D, norms and biases."""
@@ -51,6 +56,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clip: float = 1.0
     """Largest norm of the gradient."""
     seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return dict(msgspec.to_builtins(self))
 
     def config(self) -> Config:
         """Return the model's shape."""
@@ -65,3 +74,27 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             headdim=self.headdim,
             tokens_in_vocab=self.tokens_in_vocab,
         )
+
+
+def read_recipe(name_or_path: str | Path, *, steps: int | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name_or_path: a bundled model's name, or a JSON file.
+        steps: overrides the recipe's steps.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RefusedInputError: no such recipe, or not one.
+    """
+    bundled = FOLDER / str(name_or_path) / "recipe.json"
+    path = bundled if bundled.is_file() else Path(name_or_path)
+    try:
+        recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
+    except OSError as error:
+        raise RefusedInputError(f"{path}: neither a bundled model nor a readable recipe.json") from error
+    except msgspec.DecodeError as error:
+        raise RefusedInputError(f"{path}: not a recipe: {error}") from error
+    return recipe if steps is None else msgspec.structs.replace(recipe, steps=steps)

@@ -76,6 +76,8 @@ class Study:
 
     name: str
     """Model's name."""
+    argument: str
+    """How the model was given: a name, folder or hub id."""
     arch: str
     """``mamba`` or ``mamba2``."""
     parameters: int
@@ -109,19 +111,26 @@ class Study:
         return next(r for r in self.rows if r.method == method and r.length == length)
 
 
-class _TokenCounter:
+class TokenCounter:
     """Observer that reports tokens as they pass, for a progress bar."""
 
     def __init__(self, tick: Tick) -> None:
         self.tick = tick
 
     def boundaries(self) -> tuple[int, ...]:
+        """Return no positions: any blocks will do."""
         return ()
 
     def update(self, observation: Observation) -> None:
+        """Count a block once, at the first layer."""
         if observation.layer == 0:
             dt = observation.dynamics.dt
             self.tick(dt.shape[0] * dt.shape[1])
+
+
+def token_counter(tick: Tick) -> Observer:
+    """Return an observer that calls ``tick`` with the number of tokens of each block."""
+    return TokenCounter(tick)
 
 
 def planned_tokens(texts: Texts, train_length: int, target_length: int) -> int:
@@ -147,6 +156,8 @@ def run_study(
     *,
     train_length: int,
     target_length: int,
+    argument: str | None = None,
+    key: str | None = None,
     tick: Tick = lambda _: None,
 ) -> Study:
     """Measure a model, propose scales, and evaluate them.
@@ -157,6 +168,8 @@ def run_study(
         run: keeps what has been measured.
         train_length: T.
         target_length: L, above T; every set needs a document of L tokens.
+        argument: how the model was given. Default: its name.
+        key: what the run folder files the model's cells under; one for each model. Default: its name.
         tick: called with numbers of tokens as they pass through the model.
 
     Returns:
@@ -167,13 +180,14 @@ def run_study(
         RefusedInputError: a document stands in two sets.
     """
     texts.check()
-    watch: list[Observer] = [_TokenCounter(tick)]
+    prefix = key or model.name
+    watch: list[Observer] = [token_counter(tick)]
     calibration = stack_documents([d.ids for d in texts.calibration], target_length)
     validation = stack_documents([d.ids for d in texts.validation], target_length)[:2]
     test = stack_documents([d.ids for d in texts.test], target_length)
 
-    def keep(key: str, compute: Callable[[], Arrays]) -> Arrays:
-        return kept_arrays(run, f"{model.name}/{key}", compute)
+    def keep(cell: str, compute: Callable[[], Arrays]) -> Arrays:
+        return kept_arrays(run, f"{prefix}/{cell}", compute)
 
     def measure() -> Arrays:
         found = diagnose(model, calibration, train_length=train_length, target_length=target_length, observers=watch)
@@ -194,7 +208,7 @@ def run_study(
         bits = token_bits(model, validation, scaling("a", s), observers=watch)
         return float(bits[:, target_length // 2 - 1 :].mean())
 
-    constants = {s: float(run.cell(f"{model.name}/constant/{s:g}", functools.partial(tail, s))) for s in CONSTANTS}
+    constants = {s: float(run.cell(f"{prefix}/constant/{s:g}", functools.partial(tail, s))) for s in CONSTANTS}
     best = min(constants, key=lambda s: constants[s])
 
     def evaluate(method: str, scales: Scales | None) -> Floats:
@@ -223,6 +237,7 @@ def run_study(
 
     return Study(
         name=model.name,
+        argument=argument or model.name,
         arch=model.config.arch,
         parameters=sum(p.numel() for p in model.parameters()),
         train_length=train_length,

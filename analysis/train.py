@@ -7,7 +7,7 @@ Source of the initialisation: state-spaces/mamba (the mixers and ``_init_weights
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mambascope.spectra.checkpoint import save_checkpoint
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.loading import CARD
 from mambascope.spectra.mamba import Mamba
 from mambascope.spectra.model import Model
+from mambascope.spectra.tokens import byte_level_tokenizer
 
-from .atomic import replacing
+from .atomic import replacing, write_json
 from .recipe import Recipe
+from .runs import RunFolder
 
 Corpus = Sequence[npt.NDArray[np.uint8]]
 
@@ -79,12 +83,18 @@ def initialise(model: Model, recipe: Recipe) -> None:
             dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
 
 
-def _optimiser(model: Model, recipe: Recipe) -> torch.optim.AdamW:
+def _optimisers(model: Model, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers if the recipe asks for it, AdamW for everything else."""
     plain = ("A_log", "dt_bias", "D", "bias", "norm.weight", "norm_f.weight")
-    decayed = [p for n, p in model.named_parameters() if not n.endswith(plain)]
+    muon = {n for n, p in model.named_parameters() if recipe.muon and p.dim() == 2 and n.endswith("proj.weight")}
+    matrices = [p for n, p in model.named_parameters() if n in muon]
+    decayed = [p for n, p in model.named_parameters() if n not in muon and not n.endswith(plain)]
     kept = [p for n, p in model.named_parameters() if n.endswith(plain)]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2))
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(recipe.beta1, recipe.beta2))]
+    if matrices:
+        made.append(torch.optim.Muon(matrices, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"))
+    return made
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -106,27 +116,73 @@ def batch_of(corpus: Corpus, recipe: Recipe, step: int) -> Tensor:
     return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
-def _save(path: Path, model: Model, optimiser: torch.optim.AdamW, step: int) -> None:
-    tensors = {f"model.{n}": p.detach() for n, p in model.named_parameters()}
-    for n, p in model.named_parameters():
-        state = optimiser.state[p]
-        tensors |= {f"exp_avg.{n}": state["exp_avg"], f"exp_avg_sq.{n}": state["exp_avg_sq"]}
+def train_in_folder(recipe: Recipe, paths: Sequence[Path], run: RunFolder, tick: Callable[[int], None]) -> float:
+    """Train a model inside a run folder and store it there as ``model/``.
+
+    Args:
+        recipe: what to do.
+        paths: texts, read as bytes.
+        run: journals every step; ``training.safetensors`` in it is the state to resume from.
+        tick: called with the tokens of each step.
+
+    Returns:
+        Mean training loss over the last 100 steps, in bits per token.
+
+    Raises:
+        RefusedInputError: a text cannot be read, or none is long enough.
+    """
+    try:
+        corpus = [np.frombuffer(path.read_bytes(), dtype=np.uint8) for path in paths]
+    except OSError as error:
+        raise RefusedInputError(f"{error.filename}: cannot read the text: {error.strerror}") from error
+    model = Model(recipe.config(), name=recipe.name, train_length=recipe.train_length)
+    run.output("training.safetensors")
+    for step in train(model, recipe, corpus, run.folder):
+        if ("step", str(step.step)) not in run.journal:
+            run.journal.append("step", str(step.step), [step.bits, step.gradient_norm])
+        tick(recipe.batch * recipe.train_length)
+    last = [entry.value[0] for entry in run.journal if entry.kind == "step"][-100:]
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", CARD, "recipe.json"):
+        run.output(f"model/{name}")
+    save_trained(model, recipe, run.folder / "model")
+    return float(np.mean(last))
+
+
+def save_trained(model: Model, recipe: Recipe, folder: Path) -> None:
+    """Write a trained model as an ordinary checkpoint, with tokenizer, card and recipe beside it."""
+    save_checkpoint(
+        folder,
+        recipe.config(),
+        {name: value for name, value in model.state_dict().items() if name != "lm_head.weight"},
+        "transformers",
+        tokenizer_json=byte_level_tokenizer(),
+        eos_id=recipe.tokens_in_vocab - 1,
+    )
+    write_json(folder / CARD, {"format": 1, "name": recipe.name, "train_length": recipe.train_length})
+    write_json(folder / "recipe.json", recipe.to_dict())
+
+
+def _save(path: Path, model: Model, optimisers: Sequence[torch.optim.Optimizer], step: int) -> None:
+    tensors = {f"model/{n}": p.detach() for n, p in model.named_parameters()}
+    for optimiser in optimisers:
+        for n, p in model.named_parameters():
+            tensors |= {f"{key}/{n}": value for key, value in optimiser.state.get(p, {}).items()}
     with replacing(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"step": str(step)})
 
 
-def _restore(path: Path, model: Model, optimiser: torch.optim.AdamW) -> int:
-    with safetensors.safe_open(path, framework="pt") as file:
-        step = int(file.metadata()["step"])
-        with torch.no_grad():
-            for n, p in model.named_parameters():
-                p.copy_(file.get_tensor(f"model.{n}"))
-                optimiser.state[p] = {
-                    "step": torch.tensor(float(step)),
-                    "exp_avg": file.get_tensor(f"exp_avg.{n}"),
-                    "exp_avg_sq": file.get_tensor(f"exp_avg_sq.{n}"),
-                }
-    return step
+def _restore(path: Path, model: Model, optimisers: Sequence[torch.optim.Optimizer]) -> int:
+    owner = {p: optimiser for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]}
+    parameters = dict(model.named_parameters())
+    with safetensors.safe_open(path, framework="pt") as file, torch.no_grad():
+        for name in sorted(file.keys()):
+            key, _, of = name.partition("/")
+            p = parameters[of]
+            if key == "model":
+                p.copy_(file.get_tensor(name))
+            else:
+                owner[p].state[p][key] = file.get_tensor(name)
+        return int(file.metadata()["step"])
 
 
 def train(model: Model, recipe: Recipe, corpus: Corpus, folder: Path) -> Iterator[TrainStep]:
@@ -148,19 +204,20 @@ def train(model: Model, recipe: Recipe, corpus: Corpus, folder: Path) -> Iterato
     if not corpus:
         raise RefusedInputError(f"no text is longer than the training length of {recipe.train_length} tokens")
     initialise(model, recipe)
-    optimiser = _optimiser(model, recipe)
+    optimisers = _optimisers(model, recipe)
     checkpoint = folder / "training.safetensors"
-    first = _restore(checkpoint, model, optimiser) if checkpoint.exists() else 0
+    first = _restore(checkpoint, model, optimisers) if checkpoint.exists() else 0
     for step in range(first, recipe.steps):
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = learning_rate(recipe, step)
         tokens = batch_of(corpus, recipe, step)
         logits = model(tokens[:, :-1]).logits()
         loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
-        optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps:
-            _save(checkpoint, model, optimiser, step + 1)
+            _save(checkpoint, model, optimisers, step + 1)
         yield TrainStep(step + 1, float(loss.detach()) / math.log(2), float(norm))

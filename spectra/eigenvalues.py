@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Which = Literal["static", "effective"]
 
+LONGEST_HORIZON_TOKENS = 1e12
+"""What a mode gets whose step size underflows: longer than any text, yet finite."""
+
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -67,11 +70,11 @@ class Spectrum:
         return tuple(1 - loss for loss in self.moments.loss_first)
 
     def horizons_tokens(self) -> tuple[Floats, ...]:
-        """Return each mode's memory tau = 1 / (|A| E dt) in tokens, one array a layer."""
+        """Return each mode's memory tau = 1 / (|A| E dt) in tokens, at most 1e12, one array a layer."""
         if self.moments is None:
             raise ValueError("horizons need a text: spectrum(model, tokens)")
         return tuple(
-            1 / (rate * (dt if rate.ndim == 1 else dt[:, None]))
+            1 / np.maximum(rate * (dt if rate.ndim == 1 else dt[:, None]), 1 / LONGEST_HORIZON_TOKENS)
             for rate, dt in zip(self.rates, self.moments.mean_dt, strict=True)
         )
 

@@ -1,0 +1,49 @@
+# Everything runs in .venv, made on first use from constraints.txt.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+export PYTHONWARNINGS = default
+
+.PHONY: report test check format bench soak types clean help
+
+help:
+	@echo "make report   the main job on the bundled models: mambascope-report/report.html"
+	@echo "make test     the test suite"
+	@echo "make check    lint, format, types, import contract"
+	@echo "make soak     the long tests"
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; run make PYTHON=/path/to/python3 (3.11 or newer)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+# symlinks through which type checkers see the folders under their installed names
+.types: $(STAMP)
+	mkdir -p .types/mambascope
+	for p in spectra simulate analysis figures; do ln -sfn ../../$$p .types/mambascope/$$p; done
+
+report: $(STAMP)
+	$(BIN)/mambascope report -o mambascope-report
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+check: $(STAMP) .types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p mambascope.spectra -p mambascope.simulate -p mambascope.analysis -p mambascope.figures
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/pytest tests/benchmarks -m "" --no-header -q -s
+
+soak: $(STAMP)
+	$(BIN)/pytest -m soak
+
+clean:
+	rm -rf .venv .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache

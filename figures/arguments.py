@@ -1,0 +1,105 @@
+"""Options that several commands share, and how lengths are written: ``2048``, ``2k``, ``2k..64k``, ``1k,4k``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+
+def length(text: str) -> int:
+    """Read one length: digits, with ``k`` for 1024 or ``m`` for 1024^2 tokens.
+
+    Args:
+        text: what the user wrote.
+
+    Returns:
+        Tokens.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not a length.
+
+    >>> length("64k")
+    65536
+    """
+    match = re.fullmatch(r"([0-9]{1,12})([kKmM]?)", text.strip())
+    if not match or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length; write 2048, 2k, 1m")
+    return int(match[1]) * {"": 1, "k": 2**10, "m": 2**20}[match[2].lower()]
+
+
+def lengths(text: str) -> list[int]:
+    """Read several lengths: a list with commas, ``A..B`` for A, 2A, 4A up to B.
+
+    Args:
+        text: what the user wrote.
+
+    Returns:
+        Lengths in tokens, ascending.
+
+    Raises:
+        argparse.ArgumentTypeError: a part is not a length, or a range runs backwards.
+
+    >>> lengths("1k..4k,6k")
+    [1024, 2048, 4096, 6144]
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        low, high = length(first), length(last) if dots else length(first)
+        if high < low:
+            raise argparse.ArgumentTypeError(f"{part!r} runs backwards; write {last}..{first}")
+        while low <= high:
+            found.add(low)
+            low *= 2
+    return sorted(found)
+
+
+def add_model(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
+    """Add the model, its device, dtype and tokenizer."""
+    what = "bundled name (see `mambascope models`), folder with config.json and weights, or hub id owner/name"
+    parser.add_argument("model", metavar="MODEL", nargs="*" if many else None, help=what)
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "float64", "bfloat16", "float16"),
+        help="of the weights; states are never below float32. Default: float32",
+    )
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json, if the model's folder has none")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads. Default: torch's own choice")
+
+
+def add_train_length(parser: argparse.ArgumentParser) -> None:
+    """Add the training length."""
+    parser.add_argument(
+        "--train-length",
+        type=length,
+        metavar="T",
+        help="tokens the model was trained on at once; bundled and baked models know it (state-spaces/*: 2k)",
+    )
+
+
+def add_text(parser: argparse.ArgumentParser, role: str, help_text: str) -> None:
+    """Add an option that takes text files of one role."""
+    parser.add_argument(f"--{role}", type=Path, nargs="+", metavar="FILE", help=help_text)
+
+
+def add_output(parser: argparse.ArgumentParser, *, required: bool = False, default: str | None = None) -> None:
+    """Add the run folder and what to do if it is in use."""
+    note = f" Default: {default}" if default else ""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        required=required,
+        default=default and Path(default),
+        help=f"run folder: manifest, tables, figures; the same command on it resumes.{note}",
+    )
+    parser.add_argument("--fresh", action="store_true", help="start over in the run folder")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the switch for machine-readable output."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout, nothing else")

@@ -1,0 +1,71 @@
+"""The ``mambascope`` command: one program with verbs; results on stdout, everything for people on stderr.
+
+Exit codes: 0 done, 2 usage, 3 refused input, 4 numerical failure, 5 out of memory, disk or time, 75 folder busy,
+130 interrupted (the same command resumes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+
+from mambascope.spectra.errors import MambascopeError
+
+COMMANDS = ("report", "spectrum", "norms", "evaluate", "propose", "train", "models")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; imports neither torch nor matplotlib."""
+    parser = argparse.ArgumentParser(
+        prog="mambascope",
+        description="Spectrum, hidden-state norms and length scaling of Mamba models.",
+        epilog="Start with `mambascope report`: it needs nothing else and writes report.html from bundled models.",
+    )
+    parser.add_argument("--version", action="version", version=f"mambascope {metadata.version('mambascope')}")
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f".commands.{name}", __package__).add(verbs)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: words after ``mambascope``. Default: those of this process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RuntimeError: a fault of ours, shown in full.
+    """
+    args = build_parser().parse_args(arguments)
+    try:
+        from mambascope.analysis.atomic import ignore_file_size_signal
+
+        ignore_file_size_signal()
+        args.run(args)
+        sys.stdout.flush()
+    except MambascopeError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+    except MemoryError:
+        return _fail("out of memory; take shorter lengths or fewer documents at once (--batch 1)", 5)
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error):
+            raise
+        return _fail(f"out of memory: {error}; take shorter lengths or fewer documents at once (--batch 1)", 5)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"mambascope: {message}", file=sys.stderr)
+    return code

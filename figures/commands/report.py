@@ -1,0 +1,95 @@
+"""``mambascope report``: the main job, one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..arguments import add_json, add_model, add_output, add_text, add_train_length, length
+from ..console import print_json, print_table, progress, say
+
+
+def add(verbs: Any) -> None:
+    """Add the command."""
+    parser = verbs.add_parser(
+        "report",
+        help="spectrum, states, breakdown, scales, before and after: report.html",
+        description="Runs the main job on each model (default: all bundled ones) and writes one HTML file that needs "
+        "no network, with all figures and tables beside it.",
+        epilog="example: mambascope report state-spaces/mamba2-130m --train-length 2k -o out",
+    )
+    add_model(parser, many=True)
+    add_text(parser, "text", "test texts, what is reported. Default: bundled")
+    add_text(parser, "calibration", "texts that scales are made from. Default: bundled")
+    add_text(parser, "validation", "texts that a constant is chosen on. Default: bundled")
+    parser.add_argument("--target-length", type=length, metavar="L", help="Default: 64 T, or as far as the texts reach")
+    add_train_length(parser)
+    add_output(parser, default="mambascope-report")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Study every model and write the report."""
+    from mambascope.analysis.atomic import write_json
+    from mambascope.analysis.runs import InputFile, RunFolder
+    from mambascope.analysis.study import planned_tokens, run_study
+    from mambascope.spectra.checkpoint import bundled_models
+    from mambascope.spectra.loading import pick_device
+
+    from ..report import write_report, write_tables
+    from ..sources import Source, all_texts, longest_common, text_paths
+    from ..style import slugs
+
+    sources = [Source.open(name, args) for name in args.model or bundled_models()]
+    jobs = []
+    for source in sources:
+        texts, train_length = all_texts(source, args), source.needs_train_length()
+        jobs.append((source, texts, train_length, args.target_length or longest_common(texts, train_length)))
+    inputs = [each for source in sources for each in source.inputs()]
+    inputs += [InputFile.of("calibration", p) for p in text_paths(args, "calibration", "calibration")]
+    inputs += [InputFile.of("validation", p) for p in text_paths(args, "validation", "validation")]
+    inputs += [InputFile.of("test", p) for p in text_paths(args, "text", "test")]
+    command = {
+        "verb": "report",
+        "models": [source.argument for source in sources],
+        "lengths": [[train_length, target] for _, _, train_length, target in jobs],
+    }
+    device = str(pick_device(args.device))
+    with RunFolder.open(
+        args.output, command=command, seed=None, fresh=args.fresh, inputs=inputs, device=device, dtype=args.dtype
+    ) as folder:
+        names = slugs([source.argument for source in sources])
+        total = sum(planned_tokens(texts, t, target) for _, texts, t, target in jobs)
+        studies = []
+        with progress(total, "report") as tick:
+            for (source, texts, train_length, target), name in zip(jobs, names, strict=True):
+                one = run_study(
+                    source.load(args),
+                    texts,
+                    folder,
+                    train_length=train_length,
+                    target_length=target,
+                    argument=source.argument,
+                    key=name,
+                    tick=tick,
+                )
+                write_json(folder.output(f"scales/{name}.json"), one.proposal.scales.to_dict())
+                studies.append(one)
+        write_tables(folder, studies)
+        page = write_report(folder, studies, folder.made_by())
+    rows = [
+        {
+            "model": one.name,
+            "T": one.train_length,
+            "L": one.target_length,
+            **{f"harm {m}": one.row(m, one.target_length).harm for m in ("none", "constant", "spectrum")},
+        }
+        for one in studies
+    ]
+    if args.json:
+        print_json({"report": str(page), "rows": rows})
+    else:
+        print_table(rows)
+        say("harm: bits per token above the fresh-window control, second half of L tokens")
+        say(f"report: {page}")

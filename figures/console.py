@@ -1,0 +1,71 @@
+"""What a terminal shows: tables on stdout, one JSON document where asked for, progress with time left on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document on stdout; infinities and NaN are not JSON and are refused."""
+    json.dump(document, sys.stdout, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def say(text: str) -> None:
+    """Print a line for people on stderr."""
+    print(text, file=sys.stderr)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows under their column names, aligned."""
+    if not rows:
+        return
+    columns = list(rows[0])
+    cells = [columns, *([_cell(row[c]) for c in columns] for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(columns))]
+    for row in cells:
+        print("  ".join(value.rjust(width) for value, width in zip(row, widths, strict=True)))
+
+
+@contextmanager
+def progress(total: int, what: str) -> Generator[Callable[[int], None], None, None]:
+    """Show a bar with the time left if the work takes longer than a moment.
+
+    Args:
+        total: tokens (or steps) expected.
+        what: label.
+
+    Yields:
+        A function to call with the tokens that have passed.
+    """
+    people = sys.stderr.isatty()
+    with tqdm(
+        total=total,
+        desc=what,
+        unit="tok",
+        unit_scale=True,
+        delay=1.0,
+        mininterval=0.2 if people else 10.0,
+        leave=False,
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+
+        def tick(tokens: int) -> None:
+            bar.update(tokens)
+
+        yield tick

@@ -1,0 +1,192 @@
+"""All figures of a study with captions and texts for those who cannot see them, both computed from the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mambascope.analysis.runs import RunFolder
+from mambascope.analysis.study import Study
+from mambascope.spectra.norms import StateNorms
+
+from .curves import curves_figure, tail_figure
+from .horizons import horizons_figure
+from .lengths import tokens_text
+from .norms import norms_figure, vector_norms_figure
+from .scales import constants_figure, factors_of, scales_figure
+from .spectrum import MOST_COLUMNS, mode_word, spectrum_figure
+from .style import save, slugs
+from .verdict import harm_text, signed
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure with its words."""
+
+    key: str
+    """Short name, part of the file name."""
+    figure: Figure
+    """What is drawn."""
+    caption: str
+    """How to read it."""
+    alt: str
+    """What it shows, in numbers."""
+
+
+def drawings(study: Study) -> dict[str, Drawing]:
+    """Draw all figures of a study.
+
+    Args:
+        study: a finished study.
+
+    Returns:
+        Drawings by key, in the order of the story.
+    """
+    made = (
+        _spectrum(study),
+        _horizons(study),
+        _norms(study),
+        _vector_norms(study),
+        _curves(study),
+        _tail(study),
+        _scales(study),
+        _constants(study),
+    )
+    return {drawing.key: drawing for drawing in made}
+
+
+def write_figures(
+    run: RunFolder, studies: Sequence[Study], drawn: Sequence[Mapping[str, Drawing]] | None = None
+) -> tuple[Path, ...]:
+    """Write every figure of every study as PNG and PDF.
+
+    Args:
+        run: the folder; it records the files as its own.
+        studies: finished studies.
+        drawn: their drawings, where they were made before.
+
+    Returns:
+        The paths.
+    """
+    paths: list[Path] = []
+    names = slugs([study.name for study in studies])
+    for slug, of_study in zip(names, drawn or [drawings(study) for study in studies], strict=True):
+        for drawing in of_study.values():
+            paths += save(drawing.figure, run, f"{slug}-{drawing.key}")
+    return tuple(paths)
+
+
+def _spectrum(study: Study) -> Drawing:
+    found = study.proposal.diagnosis.spectrum
+    static, effective = (np.stack(found.eigenvalues(which)) for which in ("static", "effective"))
+    modes = found.rates[0].size
+    some = f" {MOST_COLUMNS} evenly spaced ranks of {modes} are shown." if modes > MOST_COLUMNS else ""
+    return Drawing(
+        "spectrum",
+        spectrum_figure(found, study.train_length),
+        f"One row a layer, its modes (one a {mode_word(study.arch)}) sorted from the largest, each panel by itself. "
+        "Left: what a step of size 1 would keep. Middle: what a token of text really keeps, as the step dt is mostly "
+        f"small. Right: the same as a memory in tokens; red is longer than training.{some}",
+        f"Heatmaps of {found.n_layer} layers. Median static eigenvalue {np.median(static):.4f}, median effective "
+        f"eigenvalue {np.median(effective):.6f}.",
+    )
+
+
+def _horizons(study: Study) -> Drawing:
+    before = np.concatenate([tau.ravel() for tau in study.proposal.diagnosis.spectrum.horizons_tokens()])
+    after = np.concatenate([tau.ravel() for tau in study.scaled_spectrum.horizons_tokens()])
+    alt = f"Longest horizon {before.max():,.0f} tokens"
+    alt += f" without scales, {after.max():,.0f} with them." if study.proposal.acts else "; the model is left alone."
+    caption = (
+        "A mode above T is still filling when the texts of training end; beyond T it goes on, to sizes never seen. "
+        + ("The scales draw exactly these modes in." if study.proposal.acts else "No scales were proposed.")
+    )
+    return Drawing("horizons", horizons_figure(study), caption, alt)
+
+
+def _both_norms(study: Study) -> tuple[StateNorms, StateNorms | None, int, int]:
+    scaled = study.scaled_norms if study.proposal.acts else None
+    return study.norms, scaled, study.train_length, study.target_length
+
+
+def _norms(study: Study) -> Drawing:
+    lengths = study.norms.lengths_tokens
+    at_train, at_target = (lengths.index(n) for n in (study.train_length, study.target_length))
+    growth = study.norms.rms()[at_target] / study.norms.rms()[at_train]
+    scaled = study.scaled_norms.rms()[at_target] / study.scaled_norms.rms()[at_train]
+    worst = int(growth.argmax())
+    alt = f"From T to L the state of layer {worst} grows {growth[worst]:.1f} times unscaled, the most of all layers"
+    alt += f"; with the scales it grows {scaled[worst]:.1f} times." if study.proposal.acts else "."
+    return Drawing(
+        "norms",
+        norms_figure(*_both_norms(study)),
+        "Each layer's state after so many tokens of test text, unscaled (solid)"
+        + (" and with the scales (dashed)" if study.proposal.acts else "")
+        + ". Dotted guides: the growth of a mode without decay under a constant input (x2 per doubling) "
+        "and under noise (x1.41).",
+        alt,
+    )
+
+
+def _vector_norms(study: Study) -> Drawing:
+    last = len(study.norms.lengths_tokens) - 1
+    length = tokens_text(study.norms.lengths_tokens[last])
+    alt = f"At {length} tokens the largest state vector has norm {study.norms.vector_l2[last].max():.4g} unscaled"
+    alt += f" and {study.scaled_norms.vector_l2[last].max():.4g} with the scales." if study.proposal.acts else "."
+    return Drawing(
+        "vector-norms",
+        vector_norms_figure(*_both_norms(study)),
+        "Largest and smallest vector norm of the layer cache with the widest range at each length, of one document, "
+        "as in Table 1 of the paper; the layer may change along the curve.",
+        alt,
+    )
+
+
+def _curves(study: Study) -> Drawing:
+    documents = len(next(iter(study.bits.values())))
+    band = f"Bands: one standard error over {documents} documents." if documents > 1 else "One document: no bands."
+    none, ours = (study.row(method, study.target_length) for method in ("none", "spectrum"))
+    alt = f"At L the unscaled model has {none.tail_bits_per_token:.3f} tail bits per token"
+    alt += f", the spectrum-guided {ours.tail_bits_per_token:.3f}." if study.proposal.acts else "."
+    return Drawing(
+        "curves",
+        curves_figure(study),
+        "Above: bits of the next token, averaged over bins of position. Below: the same less the fresh-window control "
+        f"on the same tokens; this axis is linear within 0.01 bits of zero and logarithmic beyond. {band}",
+        alt,
+    )
+
+
+def _tail(study: Study) -> Drawing:
+    none = study.row("none", study.target_length)
+    return Drawing(
+        "tail",
+        tail_figure(study),
+        "Left: bits per token over the second half of each length. Right: harm, the same less the control, with paired "
+        "95 % intervals over documents (same axis as above: linear near zero, logarithmic beyond).",
+        f"Unscaled harm at L: {harm_text(none)} bits.",
+    )
+
+
+def _scales(study: Study) -> Drawing:
+    factors = factors_of(study)
+    words = f"from {factors.min():.4g} to {factors.max():.4g}, median {np.median(factors):.4g}"
+    caption = f"How many times faster each mode forgets (rule: {study.proposal.rule})."
+    if not study.proposal.acts:
+        caption = "The model is left alone: every factor is 1."
+    return Drawing("scales", scales_figure(study), caption, f"Factors {words}.")
+
+
+def _constants(study: Study) -> Drawing:
+    best = study.best_constant
+    gain = study.constants[best] - study.constants[min(study.constants)]
+    return Drawing(
+        "constants",
+        constants_figure(study),
+        "The baseline: one factor for every mode of every layer, chosen on validation text.",
+        f"Best of {len(study.constants)} constants is {best:g}, {signed(gain)} bits against the smallest factor.",
+    )

@@ -1,0 +1,103 @@
+"""Every number of a report as tidy tables: one CSV and one JSON file each, a row an observation, the model a column."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mambascope.analysis.atomic import write_json, write_text
+from mambascope.analysis.runs import RunFolder
+from mambascope.analysis.study import Study
+
+Rows = list[dict[str, Any]]
+
+
+def table_rows(studies: Sequence[Study]) -> dict[str, Rows]:
+    """Return the rows of every table.
+
+    Args:
+        studies: finished studies.
+
+    Returns:
+        Rows by name of the table; ``scales`` says with which scales a row was measured (``none`` or ``spectrum``).
+    """
+    tables: dict[str, Rows] = {
+        name: [] for name in ("perplexity", "spectrum", "norms", "diagnosis", "proposal", "constants")
+    }
+    for study in studies:
+        found, constants = study.proposal.diagnosis, sorted(study.constants)
+        of_study: dict[str, Rows] = {
+            "perplexity": [row.to_dict() for row in study.rows],
+            "spectrum": _by_scales(found.spectrum.rows(), study.scaled_spectrum.rows()),
+            "norms": _by_scales(study.norms.rows(), study.scaled_norms.rows()),
+            "diagnosis": found.rows(),
+            "proposal": study.proposal.rows(),
+            "constants": [
+                {"factor_a": s, "validation_tail_bits_per_token": study.constants[s], "best": s == study.best_constant}
+                for s in constants
+            ],
+        }
+        for name, rows in of_study.items():
+            tables[name] += [{"model": study.name} | row for row in rows]
+    return tables
+
+
+def _by_scales(without: Rows, with_scales: Rows) -> Rows:
+    return [{"scales": "none"} | row for row in without] + [{"scales": "spectrum"} | row for row in with_scales]
+
+
+def csv_text(rows: Rows) -> str:
+    r"""Return rows as CSV: floats with all their digits, an empty field for what was not measured.
+
+    >>> csv_text([{"a": 0.1, "b": None}, {"a": 2, "c": True}])
+    'a,b,c\n0.1,,\n2,,true\n'
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        values = (row.get(name) for name in columns)
+        writer.writerow([str(v).lower() if isinstance(v, bool) else v for v in values])
+    return buffer.getvalue()
+
+
+def write_table(run: RunFolder, name: str, rows: Rows) -> tuple[Path, Path]:
+    """Write one table as ``tables/<name>.json`` and ``.csv`` into a run folder.
+
+    Args:
+        run: the folder; it records the files as its own.
+        name: file name without suffix.
+        rows: rows with plain JSON values.
+
+    Returns:
+        The paths.
+
+    Raises:
+        NotFiniteError: a number is NaN or infinite.
+        StorageError: a file could not be written.
+    """
+    paths = (run.output(f"tables/{name}.json"), run.output(f"tables/{name}.csv"))
+    write_json(paths[0], {"table": name, "rows": rows, "made_by": run.made_by()})
+    write_text(paths[1], csv_text(rows))
+    return paths
+
+
+def write_tables(run: RunFolder, studies: Sequence[Study]) -> tuple[Path, ...]:
+    """Write ``tables/<name>.csv`` and ``.json`` into a run folder.
+
+    Args:
+        run: the folder; it records the files as its own.
+        studies: finished studies.
+
+    Returns:
+        The paths.
+
+    Raises:
+        NotFiniteError: a number is NaN or infinite.
+        StorageError: a file could not be written.
+    """
+    return tuple(path for name, rows in table_rows(studies).items() for path in write_table(run, name, rows))

@@ -1,0 +1,112 @@
+"""Test ``mambascope.analysis.train`` and ``recipe``: the same weights whether stopped or not."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from mambascope.analysis.recipe import RateInit, Recipe, read_recipe
+from mambascope.analysis.runs import RunFolder
+from mambascope.analysis.train import CHECKPOINT_EVERY, batch_of, initialise, learning_rate, train, train_in_folder
+from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.loading import load
+from mambascope.spectra.model import Model
+from mambascope.spectra.zoo import text_files
+
+
+def recipe(arch="mamba2", **changes):
+    base = {"A_init": RateInit("log_uniform", 1e-3, 1.0)}
+    base |= {"d_model": 16, "n_layer": 2, "d_state": 4, "headdim": 8, "train_length": 16, "batch": 2, "warmup": 5}
+    return Recipe(name="small", arch=arch, why="test", **(base | changes))
+
+
+def corpus():
+    return [np.frombuffer(path.read_bytes(), np.uint8) for path in text_files("calibration")[:2]]
+
+
+@pytest.mark.parametrize("arch", ["mamba", "mamba2"])
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_stopped_training_takes_the_same_steps(tmp_path, arch, muon):
+    plan = recipe(arch, steps=CHECKPOINT_EVERY + 7, muon=muon)
+    whole = Model(plan.config())
+    (tmp_path / "a").mkdir()
+    straight = [s.bits for s in train(whole, plan, corpus(), tmp_path / "a")]
+    assert straight[-1] < straight[0]  # it learns
+    (tmp_path / "b").mkdir()
+    for _ in itertools.islice(train(Model(plan.config()), plan, corpus(), tmp_path / "b"), CHECKPOINT_EVERY + 3):
+        pass  # stopped three steps after a checkpoint
+    resumed = Model(plan.config())
+    rest = list(train(resumed, plan, corpus(), tmp_path / "b"))
+    assert rest[0].step == CHECKPOINT_EVERY + 1
+    assert [s.bits for s in rest] == straight[CHECKPOINT_EVERY:]
+    for mine, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_trained_folder_is_a_checkpoint(tmp_path):
+    plan = recipe(steps=3)
+    with RunFolder.open(tmp_path / "run", command={"t": 1}, seed=0) as run:
+        bits = train_in_folder(plan, text_files("calibration")[:1], run, lambda _: None)
+    model = load(tmp_path / "run/model")
+    assert (model.name, model.train_length) == ("small", 16)
+    assert read_recipe(tmp_path / "run/model/recipe.json") == plan
+    assert 4 < bits < 9
+    hashes = set()
+    for folder in ("again", "third"):
+        with RunFolder.open(tmp_path / folder, command={"t": 1}, seed=0) as run:
+            train_in_folder(plan, text_files("calibration")[:1], run, lambda _: None)
+        data = (tmp_path / folder / "model/model.safetensors").read_bytes()
+        hashes.add(hashlib.sha256(data).hexdigest())
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("arch", ["mamba", "mamba2"])
+def test_initial_rates_and_steps_follow_the_recipe(arch):
+    plan = recipe(arch, d_model=64, d_state=16, headdim=1)
+    model = Model(plan.config())
+    initialise(model, plan)
+    for layer in model.layers():
+        rates = layer.mixer.A_log.detach().exp().numpy()
+        assert np.all((rates >= 1e-3 * 0.999) & (rates <= 1.001))
+        assert abs(np.median(np.log10(rates)) + 1.5) < 0.4
+        bias = layer.mixer.dt_bias if arch == "mamba2" else layer.mixer.dt_proj.bias
+        dt = torch.nn.functional.softplus(bias.detach()).numpy()
+        assert np.all((dt >= 1e-3 * 0.999) & (dt <= 0.1 * 1.001))
+    usual = recipe(arch, d_model=64, d_state=16, headdim=1, A_init=RateInit("uniform", 1.0, 16.0))
+    model = Model(usual.config())
+    initialise(model, usual)
+    rates = model.layers()[0].mixer.A_log.detach().exp().numpy()
+    assert np.all((rates >= 0.999) & (rates <= 16.001))
+    assert abs(np.median(rates) - 8.5) < 3
+
+
+def test_windows_come_from_all_texts_in_proportion():
+    plan = recipe(batch=4000)
+    texts = [np.full(1016, 1, np.uint8), np.full(3016, 2, np.uint8)]
+    tokens = batch_of(texts, plan, step=0)
+    assert tokens.shape == (4000, 17)
+    assert abs(float((tokens == 2).float().mean()) - 0.75) < 0.04  # 6 sigma of a binomial
+    assert torch.equal(tokens, batch_of(texts, plan, step=0))
+    assert not torch.equal(tokens, batch_of(texts, plan, step=1))
+
+
+def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
+    plan = recipe(steps=105)
+    rates = [learning_rate(plan, step) for step in range(105)]
+    assert rates[:5] == pytest.approx([plan.learning_rate * k / 5 for k in range(1, 6)])
+    assert rates[5] == pytest.approx(plan.learning_rate)
+    assert rates[-1] == pytest.approx(plan.learning_rate / 10, rel=0.01)
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+
+
+def test_bad_recipes_and_texts_are_refused(tmp_path):
+    with pytest.raises(RefusedInputError, match="neither a bundled model"):
+        read_recipe("no-such-model")
+    (tmp_path / "r.json").write_text('{"name": "x"}')
+    with pytest.raises(RefusedInputError, match="not a recipe"):
+        read_recipe(tmp_path / "r.json")
+    with pytest.raises(RefusedInputError, match="longer than the training length of 16"):
+        next(train(Model(recipe().config()), recipe(), [np.zeros(16, np.uint8)], tmp_path))
+    assert read_recipe("mamba2-tiny", steps=5).steps == 5

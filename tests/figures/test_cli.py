@@ -1,0 +1,216 @@
+"""Test ``mambascope.figures.cli`` and its commands: the words, the JSON that scripts rely on, the exit codes."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mambascope.figures.arguments import length, lengths
+from mambascope.figures.cli import COMMANDS, main
+from mambascope.spectra.zoo import text_files
+
+
+def run(capsys, *words):
+    code = main([str(w) for w in words])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def rows_of(capsys, *words, key="rows"):
+    code, out, err = run(capsys, *words, "--json")
+    assert code == 0, err
+    document = json.loads(out)  # exactly one JSON document on stdout
+    return document[key]
+
+
+@pytest.fixture
+def book(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_bytes(text_files("test")[0].read_bytes()[:3000])
+    return path
+
+
+def test_lengths_in_words():
+    assert length("2048") == 2048
+    assert length("2k") == 2048
+    assert length("1M") == 2**20
+    assert lengths("2k..8k") == [2048, 4096, 8192]
+    assert lengths("3,1,2k..5k") == [1, 3, 2048, 4096]
+    for wrong in ("", "0", "-1", "2kk", "8k..2k", "1.5k", "1,,2", "99999999999999"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            lengths(wrong)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: mambascope " + command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["norms"], ["norms", "mamba2-tiny", "--lengths", "x"]])
+def test_wrong_usage_exits_with_2(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_models_lists_what_is_bundled(capsys):
+    models = rows_of(capsys, "models", key="models")
+    assert {m["model"] for m in models} == {"mamba-tiny", "mamba2-tiny", "mamba2-tiny-usual"}
+    assert all(m["train_length"] == 256 and m["parameters"] > 500_000 for m in models)
+
+
+def test_evaluate_gives_the_promised_rows(capsys, book):
+    rows = rows_of(
+        capsys, "evaluate", "mamba2-tiny", "--task", "perplexity", "--text", book, "--lengths", "256,2048",
+        "--methods", "none,spectrum,fresh-window,constant:8",
+    )  # fmt: skip
+    assert [(r["method"], r["length"]) for r in rows] == [
+        (m, n) for m in ("none", "spectrum", "fresh-window", "constant:8") for n in (256, 2048)
+    ]
+    for r in rows:
+        assert {"bits_per_token", "tail_bits_per_token", "perplexity", "tokens", "ci_low", "ci_high"} <= set(r)
+        assert r["perplexity"] == pytest.approx(2 ** r["bits_per_token"])
+        assert r["tokens"] == r["length"] - 1
+    control = {r["length"]: r["tail_bits_per_token"] for r in rows if r["method"] == "fresh-window"}
+    for r in rows:
+        assert r["harm"] == pytest.approx(r["tail_bits_per_token"] - control[r["length"]], abs=1e-9)
+
+
+def test_propose_writes_scales_that_evaluate_takes(capsys, tmp_path, book):
+    out = tmp_path / "out"
+    document = json.loads(run(capsys, "propose", "mamba2-tiny", "--target-length", "4k", "-o", out, "--json")[1])
+    assert document["acts"] is True
+    assert json.loads((out / "scales.json").read_text())["factors"][0]["kind"] == "a"
+    assert json.loads((out / "manifest.json").read_text())["status"] == "finished"
+    words = ["evaluate", "mamba2-tiny", "--text", book, "--lengths", "2048", "--scales", out / "scales.json"]
+    by_file, by_name = rows_of(capsys, *words, "--methods", "scales,spectrum")
+    assert by_file["bits_per_token"] == pytest.approx(by_name["bits_per_token"], abs=1e-3)
+    code, _, err = run(capsys, "evaluate", "mamba-tiny", *words[2:])
+    assert code == 3
+    assert "were they made for another model?" in err
+
+
+def test_a_stopped_evaluation_resumes_and_another_one_is_refused(capsys, tmp_path, book):
+    words = ["evaluate", "mamba2-tiny", "--text", book, "--lengths", "512", "--methods", "none", "-o", tmp_path / "r"]
+    first = rows_of(capsys, *words)
+    table = (tmp_path / "r/tables/perplexity.csv").read_bytes()
+    assert rows_of(capsys, *words) == first
+    assert (tmp_path / "r/tables/perplexity.csv").read_bytes() == table
+    words[words.index("512")] = "1024"
+    code, _, err = run(capsys, *words)
+    assert code == 3
+    assert "--fresh" in err
+    assert run(capsys, *words, "--fresh")[0] == 0
+
+
+def test_norms_and_table_1(capsys, book):
+    rows = rows_of(capsys, "norms", "mamba-tiny", "--text", book, "--lengths", "64,2k")
+    assert len(rows) == 8
+    assert all({"layer", "length", "max", "min", "mean"} <= set(r) and r["max"] >= r["mean"] >= r["min"] for r in rows)
+    cells = rows_of(capsys, "norms", "mamba2-tiny", "--text", book, "--lengths", "64,2k", "--protocol", "table1")
+    assert [c["length_tokens"] for c in cells] == [64, 2048]
+
+
+def test_spectrum_static_and_effective(capsys, book):
+    rows = rows_of(capsys, "spectrum", "mamba2-tiny")
+    assert {r["kind"] for r in rows} == {"static"}
+    rows = rows_of(capsys, "spectrum", "mamba2-tiny", "--text", book)
+    assert [r["kind"] for r in rows] == ["static"] * 4 + ["effective"] * 4
+    assert all(0 <= r["q0"] <= r["q50"] <= r["q100"] <= 1 for r in rows)
+
+
+def test_figures_come_with_a_run_folder(capsys, tmp_path, book):
+    assert run(capsys, "spectrum", "mamba2-tiny", "--text", book, "-o", tmp_path / "s")[0] == 0
+    assert run(capsys, "norms", "mamba2-tiny", "--text", book, "--lengths", "64..2k", "-o", tmp_path / "n")[0] == 0
+    for path in ("s/figures/spectrum.png", "s/figures/spectrum.pdf", "n/figures/norms.png", "n/tables/norms.csv"):
+        assert (tmp_path / path).stat().st_size > 1000 or path.endswith("csv")
+
+
+def bad_inputs(tmp_path):
+    """Words, and what the one line on stderr must say."""
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "short.txt").write_bytes(b"too short")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)) * 20)
+    np.save(tmp_path / "far.npy", np.array([1, 5, 9999]))
+    (tmp_path / "nothing").mkdir()
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / "thesis.tex").write_text("mine")
+    short = tmp_path / "short.txt"
+    return [
+        (["spectrum", "mamba2-tinny"], "mamba2-tiny"),
+        (["spectrum", tmp_path / "none"], "none"),
+        (["spectrum", tmp_path / "nothing"], "config.json"),
+        (["norms", "mamba2-tiny", "--text", tmp_path / "none.txt"], "none.txt"),
+        (["norms", "mamba2-tiny", "--text", tmp_path / "empty.txt"], "empty"),
+        (["norms", "mamba2-tiny", "--text", tmp_path / "binary.txt"], "zero bytes"),
+        (["norms", "mamba2-tiny", "--text", tmp_path / "far.npy"], "token id 9999"),
+        (["norms", "mamba2-tiny", "--text", short, "--lengths", "64"], "0 of 1 documents reach 64 tokens"),
+        (["evaluate", "mamba2-tiny", "--methods", "magic"], "'magic'"),
+        (["evaluate", "mamba2-tiny", "--methods", "constant:x"], "constant:2"),
+        (["evaluate", "mamba2-tiny", "--methods", "constant:-1", "--lengths", "64"], "must be positive"),
+        (["evaluate", "mamba2-tiny", "--methods", "scales", "--lengths", "64"], "--scales"),
+        (["evaluate", "mamba2-tiny", "--lengths", "1"], "at least 2 tokens"),
+        (["evaluate", "mamba2-tiny", "--text", text_files("calibration")[0]], "same content"),
+        (["evaluate", "mamba2-tiny", "--scales", tmp_path / "none.json"], "none.json"),
+        (["propose", "mamba2-tiny", "--text", short], "twice the training length"),
+        (["propose", "mamba2-tiny", "--device", "tpu"], "'tpu'"),
+        (["spectrum", "mamba2-tiny", "-o", stranger], "thesis.tex"),
+        (["train", "no-recipe", "--data", short, "-o", tmp_path / "t"], "no-recipe"),
+    ]
+
+
+def test_bad_input_gives_one_line_and_exit_code_3(capsys, tmp_path):
+    for words, message in bad_inputs(tmp_path):
+        code, out, err = run(capsys, *words)
+        told = [line for line in err.splitlines() if line.startswith("mambascope: ")]
+        assert code == 3, (words, err)
+        assert not out, words
+        assert len(told) == 1, (words, err)
+        assert message in told[0], (words, told)
+        assert "Traceback" not in err
+    assert (tmp_path / "stranger/thesis.tex").read_text() == "mine"
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    command = f"{sys.executable} -c 'from mambascope.figures.cli import main; raise SystemExit(main())'"
+    piped = f"{command} spectrum mamba-tiny | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arch", ["mamba", "mamba2"])
+def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, arch):
+    import importlib.util
+    from pathlib import Path
+
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "spectra" / "tiny.py")
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    folder = tiny.save_tiny(tmp_path / "my-model", arch)
+    words = ["report", folder, "--target-length", "128", "-o", tmp_path / "out"]
+    for role, split in (("text", "test"), ("calibration", "calibration"), ("validation", "validation")):
+        path = tmp_path / f"{role}.txt"
+        path.write_bytes(text_files(split)[0].read_bytes()[:700])
+        words += [f"--{role}", path]
+    (row,) = rows_of(capsys, *words)
+    assert (row["model"], row["T"], row["L"]) == ("my-model", 16, 128)
+    assert row["harm none"] is not None
+    page = (tmp_path / "out/report.html").read_text()
+    assert "my-model" in page
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "finished"
+    names = {path.name for path in (tmp_path / "out/tables").iterdir()}
+    assert {"perplexity.csv", "spectrum.csv", "norms.csv", "diagnosis.csv", "proposal.csv", "constants.csv"} <= names
+    words[words.index("--calibration") + 1] = tmp_path / "text.txt"
+    code, _, err = run(capsys, *words[:-1], words[-1], "--fresh")
+    assert code == 3
+    assert "same content" in err

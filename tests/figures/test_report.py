@@ -1,0 +1,160 @@
+"""figures/report.py: one file, offline, its numbers those of the rows, the same bytes each time."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from mambascope.figures.gallery import drawings
+from mambascope.figures.report import report_html, write_report
+from mambascope.figures.verdict import harm_text, judge
+
+MADE_BY = {
+    "mambascope": "9.9",
+    "command": {"verb": "report", "models": ["<b>x</b>"]},
+    "seed": 7,
+    "device": "cpu",
+    "dtype": "float32",
+    "inputs": [{"role": "text", "name": "<i>.txt", "bytes": 3, "sha256": "ab" * 32}],
+    "versions": {"torch": "2.0"},
+    "changes": ["torch: 1 -> 2"],
+}
+REST = ("horizons", "norms", "vector-norms", "curves", "tail", "scales", "constants")
+HOSTILE = "<script>alert('x')</script>\" onload=\"$title${"
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load, text, ids, and tags that stay open."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.ids, self.open, self.tags, self.texts, self.alts = [], [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.loads += [attrs[name] for name in ("src", "href", "data", "srcset", "action") if name in attrs]
+        if tag == "img":
+            self.alts.append(attrs.get("alt", ""))
+        assert not [name for name in attrs if name.startswith("on")], "no inline handlers"
+        if tag not in {"meta", "img", "br", "link"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def shown(studies):
+    return {name: studies[name] for name in ("mamba2", "alone", "single")}
+
+
+@pytest.fixture(scope="module")
+def html(shown):
+    return report_html(list(shown.values()), MADE_BY)
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def text_of(page):
+    return re.sub(r"\s+", " ", "".join(page.texts))
+
+
+def test_it_is_one_file_that_loads_nothing(html, page):
+    assert all(each.startswith(("data:image/svg+xml;base64,", "#")) for each in page.loads)
+    assert "link" not in page.tags
+    assert not re.search(r"url\(|@import|https?://", html)
+    assert len(html.encode()) < 4e6
+
+
+def test_it_is_well_formed(page):
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert {each[1:] for each in page.loads if each.startswith("#")} <= set(page.ids)
+    assert page.tags.count("h1") == 1
+
+
+def test_every_figure_has_a_text_for_those_who_cannot_see_it(page, shown):
+    assert len(page.alts) == 8 * len(shown) - 1  # no picture of the factors where there are none
+    assert all(re.search(r"\d", alt) for alt in page.alts)
+
+
+def test_numbers_are_those_of_the_rows(html, page, shown):
+    text = text_of(page)
+    for study in shown.values():
+        assert judge(study).word in text
+        for row in study.rows:
+            if row.method == "fresh-window" or (row.method == "spectrum" and not study.proposal.acts):
+                continue
+            assert harm_text(row) in text
+            assert f'data-value="{row.harm!r}"' in html
+        for row in study.rows:
+            if row.length == study.target_length:
+                assert f'data-value="{row.tail_bits_per_token!r}">{row.tail_bits_per_token:.4f}<' in html
+                assert f'data-value="{row.perplexity!r}"' in html
+        for row in study.proposal.rows():
+            assert f'data-value="{row["horizon_max_after_tokens"]!r}"' in html
+        assert study.proposal.reason[1:] in text
+
+
+def test_it_tells_what_was_left_alone_and_what_the_grid_leaves_open(page):
+    text = text_of(page)
+    assert "Nothing. Left alone: at 16 times the training length" in text
+    assert "It is the largest of the grid tried" in text
+    assert "one document: no interval" in text
+
+
+def test_commands_can_be_typed(page):
+    text = "".join(page.texts)
+    assert "mambascope propose two/tiny --target-length 1k -o scales-two-tiny\n" in text
+    assert "mambascope evaluate two/tiny --scales scales-two-tiny/scales.json --lengths 64,256,1k\n" in text
+    assert "mambascope norms two/tiny --lengths 64,256,1k" in text
+    assert "mambascope evaluate alone --lengths 64,256,1k\n" in text
+
+
+def test_how_it_was_made(page):
+    text = text_of(page)
+    for fact in ("9.9", "ab" * 32, "versions.torch", "2.0", "torch: 1 -> 2", 'models = ["<b>x</b>"]', "<i>.txt"):
+        assert fact in text
+
+
+def test_hostile_names_stay_text(make):
+    study = make(HOSTILE)
+    page = Page(report_html([study], MADE_BY | {"seed": HOSTILE}))
+    assert page.tags.count("script") == 1  # ours
+    assert "b" not in page.tags
+    assert "i" not in page.tags
+    assert HOSTILE in "".join(page.texts)
+    assert "-o scales-script-alert-x-script-onload-title" in "".join(page.texts)
+
+
+def test_the_script_is_small(html):
+    script = html[html.index("<script>") : html.index("</script>")]
+    assert script.count("\n") <= 40
+
+
+def test_equal_studies_give_equal_bytes_and_files_belong_to_the_run(make, run):
+    path = write_report(run, [make()], run.made_by())
+    first = {name: (run.folder / name).read_bytes() for name in run.manifest.outputs}
+    assert path == run.folder / "report.html"
+    assert set(first) >= {"report.html", "figures/tiny-curves.pdf", "figures/tiny-spectrum.png"}
+    assert first["report.html"].decode() == report_html([make()], run.made_by())
+    for volatile in (run.manifest.host, run.manifest.started_utc, str(run.folder)):
+        assert volatile not in first["report.html"].decode()
+
+
+def test_two_models_of_one_name_do_not_meet(make):
+    study = make()
+    drawn = dict.fromkeys(("spectrum", *REST), drawings(study)["constants"])
+    page = Page(report_html([study, dataclasses.replace(study, name="TINY")], MADE_BY, [drawn, drawn]))
+    assert {"model-1", "model-2"} <= set(page.ids)
+    assert "-o scales-TINY-2" in "".join(page.texts)
