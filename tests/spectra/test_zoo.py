@@ -1,0 +1,89 @@
+"""Test ``mambascope.spectra.zoo``: what is bundled is what the MANIFEST says, and shows what the paper is about."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mambascope.analysis.evaluate.perplexity import fresh_window_bits, rows_by_length, token_bits
+from mambascope.analysis.recipe import read_recipe
+from mambascope.spectra.checkpoint import bundled_models, open_checkpoint
+from mambascope.spectra.loading import load, read_card
+from mambascope.spectra.zoo import FOLDER, text_files
+
+MANIFEST = json.loads((FOLDER / "MANIFEST.json").read_text())
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_models_are_those_of_the_manifest():
+    assert sorted(MANIFEST["models"]) == bundled_models() == ["mamba-tiny", "mamba2-tiny", "mamba2-tiny-usual"]
+    for name, entry in MANIFEST["models"].items():
+        weights = FOLDER / name / "model.safetensors"
+        assert sha256(weights) == entry["sha256"]
+        assert weights.stat().st_size <= 4_000_000
+        recipe, card = read_recipe(name), read_card(FOLDER / name)
+        assert recipe.config() == open_checkpoint(name).config
+        assert (recipe.steps, recipe.train_length) == (entry["steps"], card.train_length)
+        assert entry["tokens_seen"] == recipe.steps * recipe.batch * recipe.train_length
+        assert recipe.why
+
+
+def test_the_control_differs_from_its_model_in_the_rates_alone():
+    usual, tiny = read_recipe("mamba2-tiny-usual").to_dict(), read_recipe("mamba2-tiny").to_dict()
+    assert {k for k in tiny if tiny[k] != usual[k]} == {"name", "A_init", "why"}
+
+
+def test_texts_are_those_of_the_manifest_and_disjoint():
+    found = {str(p.relative_to(FOLDER)): p for s in ("calibration", "validation", "test") for p in text_files(s)}
+    assert sorted(found) == sorted(entry["file"] for entry in MANIFEST["texts"])
+    assert sum(path.stat().st_size for path in found.values()) <= 3_000_000
+    for entry in MANIFEST["texts"]:
+        assert sha256(found[entry["file"]]) == entry["sha256"]
+        found[entry["file"]].read_bytes().decode("utf-8")
+    books = [entry["book_sha256"] for entry in MANIFEST["texts"]]
+    assert len(set(books)) == len(books)  # no two parts share a book
+    assert not set(books) & {entry["sha256"] for entry in MANIFEST["training_texts"]}
+    assert len(text_files("test")) >= 8
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared training texts")
+def test_the_training_texts_are_those_of_the_manifest():
+    for entry in MANIFEST["training_texts"]:
+        assert sha256(SHARED / "books" / "train" / entry["file"]) == entry["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("name", "breaks"), [("mamba2-tiny", True), ("mamba-tiny", True), ("mamba2-tiny-usual", False)]
+)
+def test_beyond_the_training_length(name, breaks):
+    """Two validation books, 8,192 bytes of each: 32 times the training length."""
+    model = load(name)
+    ids = np.stack([np.frombuffer(path.read_bytes(), np.uint8)[:8192] for path in text_files("validation")[:2]])
+    bits, control = token_bits(model, ids), fresh_window_bits(model, ids, 256)
+    (row,) = rows_by_length("none", bits, [8192], control)
+    assert (row.harm > 0.5) is breaks
+    assert breaks or abs(row.harm) < 0.02
+    assert control[:, 256:].mean() < 2.2
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared training texts")
+@pytest.mark.parametrize("name", ["mamba-tiny", "mamba2-tiny", "mamba2-tiny-usual"])
+def test_the_recipe_takes_the_first_steps_again(name, tmp_path):
+    from mambascope.analysis.train import train
+    from mambascope.spectra.model import Model
+
+    recipe = read_recipe(name)
+    paths = sorted((SHARED / "books" / "train").glob("*.txt"))
+    corpus = [np.frombuffer(path.read_bytes(), np.uint8) for path in paths]
+    steps = train(Model(recipe.config()), recipe, corpus, tmp_path)
+    step, bits = MANIFEST["models"][name]["training_bits_per_byte"][0]
+    assert np.mean([next(steps).bits for _ in range(step)]) == pytest.approx(
+        bits, abs=2e-3
+    )  # other CPUs round elsewhere
