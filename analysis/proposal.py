@@ -26,7 +26,13 @@ from .evaluate.perplexity import stack_documents
 
 GROWTH_TO_ACT = 2.0
 """States that stay within this factor of their size at T are left alone. Ours: on calibration text the bundled control
-without a breakdown stays below it, the models that break down exceed it many times."""
+without a breakdown stays below it, the models that break down exceed it many times. Where states were followed to less
+than four times T, where even a mode without decay has hardly grown, the growth of such a mode under noise, the square
+root of L / T, takes its place."""
+
+TIMES_TO_SEE = 64
+"""States are followed to at least this many training lengths, where the texts reach that far: whether a model breaks
+down is a fact about the model, not about the length asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,10 @@ def propose(diagnosis: Diagnosis, *, inputs: Inputs = "coherent", always: bool =
     growth = diagnosis.growth()
     worst = int(growth.argmax())
     times = diagnosis.target_length / diagnosis.train_length
-    if growth[worst] < GROWTH_TO_ACT and not always:
+    enough = min(GROWTH_TO_ACT, times**0.5)
+    if growth[worst] < enough and not always:
         reason = (
-            f"left alone: at {times:g} times the training length no layer's state has grown by {GROWTH_TO_ACT:g} times "
+            f"left alone: at {times:g} times the training length no layer's state has grown by {enough:.3g} times "
             f"(most in layer {worst}: {growth[worst]:.2f}), so states stay in the range that training showed"
         )
         return Proposal(Scales(), "none", reason, diagnosis)
@@ -109,10 +116,10 @@ def propose_for(
 
     Args:
         model: a loaded model.
-        texts: calibration documents; where none reaches the target length, states are followed as far as the longest
-            goes, and the diagnosis says so by its own target length.
+        texts: calibration documents; where fewer than half of them reach the length to look at, states are followed
+            as far as half of them go, and the diagnosis says so by its own target length.
         train_length: T.
-        target_length: L.
+        target_length: L; states are followed to there, or to ``TIMES_TO_SEE`` T if that is more.
         inputs: what drives slow modes.
         always: propose even where the states stay in range.
         observers: see every layer's work on the way.
@@ -123,13 +130,15 @@ def propose_for(
     Raises:
         TextError: no document reaches twice the training length.
     """
-    longest = max((len(d) for d in texts), default=0)
-    if longest < 2 * train_length:
+    usable = [d.ids for d in texts if len(d) >= 2 * train_length]
+    if not usable:
         raise TextError(
-            f"the calibration texts reach {longest} tokens; at least {2 * train_length} (twice the training length) "
-            "are needed to see whether states leave their range: give longer texts"
+            f"the calibration texts reach {max((len(d) for d in texts), default=0)} tokens; at least "
+            f"{2 * train_length} (twice the training length) are needed to see whether states leave their range: "
+            "give longer texts"
         )
-    reach = min(longest, target_length)
-    tokens = stack_documents([d.ids for d in texts], reach)
+    half = int(np.quantile([len(ids) for ids in usable], 0.5, method="lower"))
+    reach = min(half, max(target_length, TIMES_TO_SEE * train_length))
+    tokens = stack_documents(usable, min(len(ids) for ids in usable if len(ids) >= reach))
     found = diagnose(model, tokens, train_length=train_length, target_length=reach, observers=observers)
     return propose(found, inputs=inputs, always=always)

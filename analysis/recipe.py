@@ -57,6 +57,18 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Largest norm of the gradient."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no training.
+
+        Raises:
+            ValueError: a size below 1, or an empty range; msgspec turns it into its own error when it reads a file.
+        """
+        for name in ("d_model", "n_layer", "d_state", "headdim", "batch", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.train_length < 2 or not 0 < self.dt_low <= self.dt_high or not 0 < self.A_init.low <= self.A_init.high:
+            raise ValueError("train_length must be at least 2, and ranges positive and ascending")
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return dict(msgspec.to_builtins(self))
@@ -97,4 +109,6 @@ def read_recipe(name_or_path: str | Path, *, steps: int | None = None) -> Recipe
         raise RefusedInputError(f"{path}: neither a bundled model nor a readable recipe.json") from error
     except msgspec.DecodeError as error:
         raise RefusedInputError(f"{path}: not a recipe: {error}") from error
+    if steps is not None and steps < 1:
+        raise RefusedInputError(f"--steps {steps}: expected at least 1")
     return recipe if steps is None else msgspec.structs.replace(recipe, steps=steps)

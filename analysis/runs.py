@@ -8,36 +8,35 @@ lives. A status of ``running`` without a holder of the lock means that the proce
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import platform
 import socket
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import msgspec
 
-from mambascope.spectra.errors import MambascopeError, RefusedInputError
+from mambascope.spectra.errors import MambascopeError
 
 from .atomic import TEMPORARY, StorageError, json_bytes, sync_folder, write_json
 from .journal import Journal
+from .manifest import (
+    JOURNAL,
+    LOCK,
+    MANIFEST,
+    InputFile,
+    Manifest,
+    RunFolderError,
+    new_manifest,
+    read_manifest,
+    resumed_manifest,
+    sha256_of,
+    utc_now,
+)
 
-FORMAT = 1
-MANIFEST, JOURNAL, LOCK = "manifest.json", "journal.jsonl", ".lock"
-RECORDED = ("numpy", "scipy", "torch", "numba", "safetensors", "msgspec", "joblib", "mamba-ssm", "transformers")
-"""Distributions whose versions can change a number, or the reading of a file."""
-
-Status = Literal["running", "finished", "interrupted", "failed"]
-
-
-class RunFolderError(RefusedInputError):
-    """The folder holds something else than this run: another command, another format, somebody's files."""
+__all__ = ["FolderBusyError", "InputFile", "Manifest", "RunFolder", "RunFolderError", "read_manifest"]
 
 
 class FolderBusyError(MambascopeError):
@@ -50,69 +49,6 @@ class FolderBusyError(MambascopeError):
         self.pid = int(pid) if pid.isdecimal() else None
         who = f"process {holder.replace(' ', ' on ', 1)}" if holder else "another process"
         super().__init__(f"{folder}: {who} is running in this folder; wait for it, or choose another folder with -o")
-
-
-class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that a run reads."""
-
-    role: str
-    """What it is for, such as ``checkpoint`` or ``text``."""
-    name: str  # without folders, which differ from machine to machine
-    sha256: str
-    bytes: int
-
-    @classmethod
-    def of(cls, role: str, path: str | os.PathLike[str]) -> Self:
-        """Describe a file by its content."""
-        return cls(role, Path(path).name, _sha256(path), os.stat(path).st_size)
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``manifest.json`` holds."""
-
-    format: int
-    mambascope: str
-    argv: list[str]
-    """The command line of the latest session."""
-    command: dict[str, Any]
-    """The normalised spec; with seed, device, dtype and inputs it says whether two runs are the same."""
-    seed: int | None
-    device: str
-    dtype: str
-    inputs: list[InputFile]
-    outputs: dict[str, str | None]
-    """SHA-256 of each file that the run made; null until the run has finished."""
-    status: Status
-    error: str | None = None
-    started_utc: str
-    finished_utc: str | None = None
-    """When the latest session ended, in whatever way."""
-    resumed: int = 0
-    """Number of sessions after the first."""
-    changes: list[str] = []
-    """What was not the same in an earlier session: versions, Python, platform."""
-    versions: dict[str, str]
-    platform: str
-    threads: int
-    pid: int
-    host: str
-
-
-def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
-    """Return a run folder's manifest, always a whole one, or raise ``RunFolderError`` if it is not one we know."""
-    path = Path(folder, MANIFEST)
-    try:
-        data = path.read_bytes()
-        head = msgspec.json.decode(data)
-        written = head.get("format") if isinstance(head, dict) and "mambascope" in head else None
-        if written != FORMAT:
-            raise RunFolderError(
-                f"{path}: is not a run folder's manifest of format {FORMAT} (format: {written!r}); "
-                "it was left as it is: choose another folder with -o"
-            )
-        return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as problem:
-        raise RunFolderError(f"{path}: cannot be read ({problem}); choose another folder with -o") from None
 
 
 class RunFolder:
@@ -160,12 +96,12 @@ class RunFolder:
         folder = Path(folder)
         with ExitStack() as stack:
             lock = stack.enter_context(_locked(folder))
-            new = _manifest(command, argv, threads, seed=seed, device=device, dtype=dtype, inputs=list(inputs))
+            new = new_manifest(command, argv, threads, seed=seed, device=device, dtype=dtype, inputs=list(inputs))
             _refuse_strangers(folder)
             old = read_manifest(folder) if os.path.lexists(folder / MANIFEST) else None
             if old and not fresh:
                 _refuse_difference(folder, old, new)
-                new = _resumed(old, new)
+                new = resumed_manifest(old, new)
             _name_holder(lock)
             _remove_temporaries(folder, old)
             if old and fresh:
@@ -232,13 +168,13 @@ class RunFolder:
 
     def _finish(self) -> None:
         made = [name for name in self.manifest.outputs if (self.folder / name).is_file()]
-        self._record(status="finished", finished_utc=_now(), outputs={n: _sha256(self.folder / n) for n in made})
+        self._record(status="finished", finished_utc=utc_now(), outputs={n: sha256_of(self.folder / n) for n in made})
 
     def _stop(self, problem: BaseException) -> None:
         told = f"{type(problem).__name__}: {problem}".encode(errors="replace").decode()
         status, error = ("failed", told) if isinstance(problem, Exception) else ("interrupted", None)
         with suppress(MambascopeError):  # the first problem is the one to tell
-            self._record(status=status, finished_utc=_now(), error=error)
+            self._record(status=status, finished_utc=utc_now(), error=error)
 
 
 _held: set[int] = set()
@@ -355,46 +291,3 @@ def _remove_temporaries(folder: Path, manifest: Manifest | None) -> None:
             for path in parent.iterdir():
                 if TEMPORARY.match(path.name):
                     path.unlink()
-
-
-def _manifest(command: Mapping[str, Any], argv: Sequence[str] | None, threads: int | None, **stated: Any) -> Manifest:
-    words = list(sys.argv if argv is None else argv)
-    words[:1] = [os.path.basename(word) for word in words[:1]]
-    return Manifest(
-        format=FORMAT,
-        mambascope=_version("mambascope") or "not installed",
-        argv=[os.fsencode(word).decode(errors="backslashreplace") for word in words],
-        command=msgspec.json.decode(json_bytes(dict(command)), type=dict[str, Any]),
-        outputs={},
-        status="running",
-        started_utc=_now(),
-        versions={"python": platform.python_version()} | {n: v for n in RECORDED if (v := _version(n))},
-        platform=platform.platform(),
-        threads=threads or os.cpu_count() or 1,
-        pid=os.getpid(),
-        host=socket.gethostname(),
-        **stated,
-    )
-
-
-def _resumed(old: Manifest, new: Manifest) -> Manifest:
-    there, now = (m.versions | {"mambascope": m.mambascope, "platform": m.platform} for m in (old, new))
-    names = (name for name in sorted(there | now) if there.get(name) != now.get(name))
-    changes = old.changes + [f"{name}: {there.get(name)} -> {now.get(name)}" for name in names]
-    kept = {"started_utc": old.started_utc, "resumed": old.resumed + 1, "outputs": dict.fromkeys(old.outputs)}
-    return msgspec.structs.replace(new, changes=changes, **kept)
-
-
-def _version(name: str) -> str | None:
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version(name)
-    return None
-
-
-def _sha256(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 usage, 3 refused input, 4 numerical failure, 5 out of memo
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -41,24 +42,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
 
     Raises:
-        RuntimeError: a fault of ours, shown in full.
+        OSError: a fault of ours, shown in full.
+        RuntimeError: likewise.
     """
     args = build_parser().parse_args(arguments)
-    try:
-        from mambascope.analysis.atomic import ignore_file_size_signal
+    # threads that spin while they wait cost a busy machine five times the time; read when torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed with the process
+    from mambascope.analysis.atomic import ignore_file_size_signal
 
-        ignore_file_size_signal()
+    ignore_file_size_signal()
+    try:
         args.run(args)
         sys.stdout.flush()
     except MambascopeError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from here", 130)
+        return _fail("interrupted; report, evaluate and train with -o go on from here when started again", 130)
     except MemoryError:
         return _fail("out of memory; take shorter lengths or fewer documents at once (--batch 1)", 5)
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
+        return _fail(f"the output could not be written: {error.strerror}", 5)
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error):
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,11 +9,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mambascope.analysis.atomic import json_bytes
+
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document on stdout; infinities and NaN are not JSON and are refused."""
-    json.dump(document, sys.stdout, allow_nan=False)
-    sys.stdout.write("\n")
+    """Print one JSON document on stdout; infinities and NaN raise ``NotFiniteError`` before anything is printed."""
+    sys.stdout.write(json_bytes(dict(document)).decode() + "\n")
 
 
 def say(text: str) -> None:

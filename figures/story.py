@@ -147,7 +147,7 @@ def _before_after(study: Study, drawn: Mapping[str, Drawing]) -> str:
         rows.append([
             name,
             *(Number(b, f"{b:.4f}") for b in bits),
-            Number(row.perplexity, f"{row.perplexity:,.5g}"),
+            "beyond 2^1024" if row.perplexity is None else Number(row.perplexity, f"{row.perplexity:,.5g}"),
             harm,
         ])
     columns = ["method", "tail bits per token", "bits per token", "perplexity", "harm (bits) [95 % interval]"]

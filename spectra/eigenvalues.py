@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .dynamics import Dynamics, Observer
+from .errors import ScaleError
 from .mode_statistics import ModeMoments, ModeStatistics
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _rates(A_log: Tensor, layer: int, scales: Scales | None) -> Floats:
     dt = torch.ones(1, 1, A_log.shape[0], dtype=A_log.dtype, device=A_log.device)
     dynamics = Dynamics(dt, -A_log.exp(), dt)
     if scales is not None:
-        dynamics = scales(layer, max(scales.boundaries(), default=0), dynamics)  # as it is after every onset
+        dynamics = scales(layer, 0, dynamics)
     return np.asarray((-dynamics.A).cpu().numpy())
 
 
@@ -132,7 +133,12 @@ def spectrum(
 
     Returns:
         The spectrum.
+
+    Raises:
+        ScaleError: factors with an onset, before and after which there are two spectra.
     """
+    if scales is not None and scales.boundaries():
+        raise ScaleError("scales with an onset have two spectra, before it and after it; give factors with onset 0")
     with torch.no_grad():
         rates = tuple(_rates(layer.mixer.A_log.double(), index, scales) for index, layer in enumerate(model.layers()))
         if tokens is None:

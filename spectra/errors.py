@@ -52,9 +52,9 @@ class NonFiniteStateError(MambascopeError):
 
     def __init__(self, layer: int, position: int) -> None:
         super().__init__(
-            f"layer {layer}: the state became NaN or infinite in the block that starts at token {position}; "
-            "the checkpoint may be damaged, or a scaling factor below 1 made the recurrence overflow: "
-            "try --dtype float64, or larger factors"
+            f"layer {layer}: the state or the output became NaN or infinite in the block from token {position} on; "
+            "the dtype may be too narrow (try --dtype float32 or float64), scaling factors too extreme, "
+            "or the checkpoint damaged"
         )
         self.layer = layer
         self.position = position

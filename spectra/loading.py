@@ -116,11 +116,19 @@ def load(source: str | Path | Checkpoint | Any, *, device: str = "auto", dtype: 
     return model.requires_grad_(False).to(target).eval()
 
 
-def encoder_of(source: Checkpoint | str | Path, tokenizer: str | Path | None = None) -> Encode:
+def tokenizer_file(checkpoint: Checkpoint, given: str | Path | None = None) -> Path | None:
+    """Return the tokenizer.json that texts are encoded with: the one given, or the one beside the weights, or None."""
+    if given:
+        return Path(given)
+    beside = checkpoint.folder / "tokenizer.json" if checkpoint.folder else None
+    return beside if beside and beside.exists() else None
+
+
+def encoder_of(checkpoint: Checkpoint, tokenizer: str | Path | None = None) -> Encode:
     """Return the function that turns a text into a model's ids.
 
     Args:
-        source: the model's checkpoint.
+        checkpoint: the model's checkpoint.
         tokenizer: a ``tokenizer.json`` to use instead of the one in the checkpoint's folder.
 
     Returns:
@@ -129,9 +137,8 @@ def encoder_of(source: Checkpoint | str | Path, tokenizer: str | Path | None = N
     Raises:
         TextError: the given tokenizer file cannot be read.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
-    path = Path(tokenizer) if tokenizer else checkpoint.folder / "tokenizer.json" if checkpoint.folder else None
-    if path is not None and (tokenizer or path.exists()):
+    path = tokenizer_file(checkpoint, tokenizer)
+    if path is not None:
         try:
             return tokenizer_encoder(path.read_bytes(), str(path))
         except OSError as error:

@@ -20,11 +20,13 @@ from .errors import NonFiniteStateError, TextError
 from .mamba import Mamba
 from .mamba2 import Mamba2
 from .rmsnorm import RMSNorm
+from .scales import Scales
 from .state import LayerState, StreamState
 
-BLOCK_TOKENS = 2048
-"""Tokens of a block of the stream, over the whole batch. Ours: larger blocks fall out of a CPU's cache; with eight rows
-of 2048 tokens each the bundled Mamba-2 ran a third slower than with eight of 256."""
+BLOCK_TOKENS = {"cpu": 512, "cuda": 8192}
+"""Tokens of a block of the stream, over the whole batch. Ours: on one CPU core larger blocks were no faster for the
+bundled models, and slower from 4096 on, where they fall out of the cache; their temporaries grow with them. The value
+for a GPU, which wants few large launches, is a guess so far."""
 SHORTEST_BLOCK = 64
 
 Tokens = Tensor | npt.NDArray[np.integer]
@@ -172,27 +174,43 @@ class Model(nn.Module):
 
         Raises:
             NonFiniteStateError: a state or an output became NaN or infinite.
+            ScaleError: the intervention is a set of scales for another model.
             ValueError: block_length is below 1.
         """
         if block_length is not None and block_length < 1:
             raise ValueError(f"block_length must be at least 1, got {block_length}")
+        if isinstance(intervention, Scales) and state is None:
+            intervention.check(self.config)
         changes = () if intervention is None else intervention.boundaries()
         cuts = sorted({*changes, *(cut for observer in observers for cut in observer.boundaries())})
         for piece in [tokens] if isinstance(tokens, Tensor | np.ndarray) else tokens:
-            longest = block_length or max(SHORTEST_BLOCK, BLOCK_TOKENS // max(1, piece.shape[0]))
+            longest = block_length or max(SHORTEST_BLOCK, BLOCK_TOKENS[self.device.type] // max(1, piece.shape[0]))
             first = 0
             while first < piece.shape[1]:
                 position = 0 if state is None else state.position
                 room = next((cut - position for cut in cuts if cut > position), longest)
-                ids = self._ids(piece[:, first : first + min(longest, room)])
+                ids = self.ids(piece[:, first : first + min(longest, room)])
                 block = self(ids, state, intervention, observers)
                 _check_finite(block)
                 state = block.state
                 first += ids.shape[1]
                 yield block
 
-    def _ids(self, tokens: Tokens) -> Tensor:
-        ids = torch.as_tensor(tokens).to(self.device, torch.long)
+    def ids(self, tokens: Tokens) -> Tensor:
+        """Return token ids on the model's device.
+
+        Args:
+            tokens: integers of any type.
+
+        Returns:
+            The same as int64.
+
+        Raises:
+            TextError: an id is outside the vocabulary.
+        """
+        if isinstance(tokens, np.ndarray):
+            tokens = torch.from_numpy(tokens.astype(np.int64))  # a copy: texts are often read-only views
+        ids = tokens.to(self.device, torch.long)
         if ids.numel() and (int(ids.max()) >= self.config.vocab_size or int(ids.min()) < 0):
             raise TextError(
                 f"token id {int(ids.max())} is outside the vocabulary of {self.name} ({self.config.vocab_size} ids); "
@@ -234,7 +252,9 @@ def _apply(intervention: Intervention, layer: int, position: int, dynamics: Dyna
 
 def _check_finite(block: Block) -> None:
     """Name the first layer with a broken state; one sum per block as long as all is well."""
-    if bool(torch.isfinite(block.hidden.sum())) and bool(torch.isfinite(block.state.layers[-1].ssm.sum())):
+    if bool(torch.isfinite(block.hidden.sum(dtype=torch.float64))) and bool(
+        torch.isfinite(block.state.layers[-1].ssm.sum(dtype=torch.float64))
+    ):
         return
     broken = (i for i, layer in enumerate(block.state.layers) if not bool(torch.isfinite(layer.ssm).all()))
     raise NonFiniteStateError(next(broken, len(block.state.layers) - 1), block.start)

@@ -130,7 +130,7 @@ class StateNormObserver:
             ssm = ssm[..., None]
         key = (observation.stop, observation.layer)
         self._ssm[key] = ssm.detach().cpu().numpy()
-        self._conv[key] = observation.state.conv.norm(dim=1).float().detach().cpu().numpy()
+        self._conv[key] = observation.state.conv.to(ssm.dtype).norm(dim=1).detach().cpu().numpy()
 
     def result(self, name: str = "model") -> StateNorms:
         """Return the norms of all lengths that were reached."""

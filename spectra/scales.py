@@ -104,7 +104,7 @@ class Scales:
             The scales themselves.
 
         Raises:
-            ScaleError: shapes differ from the model's, or a factor is not positive and finite.
+            ScaleError: shapes differ from the model's, or a factor is not positive and finite in float32.
         """
         for f in self.factors:
             fits = [(), (config.n_layer,), (config.n_layer, config.dt_width)]
@@ -115,11 +115,11 @@ class Scales:
                     f"factors of kind {f.kind!r} have shape {tuple(f.values.shape)}; this {config.arch} model takes "
                     f"{' or '.join(map(str, dict.fromkeys(fits)))}: were they made for another model?"
                 )
-            bad = ~(torch.isfinite(f.values) & (f.values >= 0 if f.kind == "a_power" else f.values > 0))
+            bad = ~(torch.isfinite(f.values.float()) & (f.values >= 0 if f.kind == "a_power" else f.values > 0))
             if bool(bad.any()):
                 where = tuple(int(i) for i in bad.nonzero()[0]) if bad.dim() else ()
                 raise ScaleError(
-                    f"factor {float(f.values[where])} of kind {f.kind!r} at index {where}: must be positive"
+                    f"factor {float(f.values[where])} of kind {f.kind!r} at {where}: must be positive and fit float32"
                 )
         return self
 
@@ -152,14 +152,14 @@ class Scales:
         path = Path(path)
         try:
             stored = msgspec.json.decode(path.read_bytes(), type=_StoredScales)
-            factors = tuple(Factor(f.kind, _tensor(f.values), f.onset_tokens) for f in stored.factors)
+            factors = [scaling(f.kind, f.values, onset_tokens=f.onset_tokens).factors[0] for f in stored.factors]
         except OSError as error:
             raise ScaleError(f"{path}: cannot read the scales: {error.strerror}") from error
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
             raise ScaleError(f"{path}: not a file of scales: {error}; make one with `mambascope propose`") from error
         if stored.format != FORMAT:
             raise ScaleError(f"{path}: scales of format {stored.format}; this version reads format {FORMAT}")
-        return cls(factors)
+        return cls(tuple(factors))
 
 
 class _StoredFactor(msgspec.Struct, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ a document). No id is added: no beginning-of-text token, unless the ids hold one
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,7 +135,7 @@ def _documents(path: Path, encode: Encode) -> list[Document]:
 def _npy(path: Path) -> Ids:
     try:
         ids = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise TextError(f"{path}: not a plain .npy array of integers: {error}") from error
     if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iu" or (ids.size and ids.min() < 0):
         raise TextError(f"{path}: expected one dimension of non-negative integers")
@@ -144,6 +145,8 @@ def _npy(path: Path) -> Ids:
 def _jsonl(path: Path) -> list[Document]:
     documents = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
         try:
             ids = msgspec.json.decode(line, type=list[int])
             documents.append(Document(f"{path.name}:{number}", _compact(np.array(ids, dtype=np.uint32))))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mambascope.spectra.config import Config
 from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.model import Model
@@ -44,10 +45,22 @@ def constant_of(method: str) -> float | None:
         raise RefusedInputError(f"method {method!r}: expected a number, as in constant:2") from error
 
 
-def check_methods(methods: Sequence[str]) -> None:
-    """Refuse an unknown method with ``RefusedInputError``."""
+def check_methods(methods: Sequence[str], config: Config) -> None:
+    """Refuse a method that is unknown or that the model cannot have.
+
+    Args:
+        methods: names.
+        config: shape of the model.
+
+    Raises:
+        RefusedInputError: unknown method.
+        ScaleError: a constant that is no factor.
+    """
     for method in methods:
-        if method not in METHODS[:-1] and constant_of(method) is None:
+        constant = constant_of(method)
+        if constant is not None:
+            scaling("a", constant).check(config)
+        elif method not in METHODS[:-1]:
             raise RefusedInputError(f"method {method!r}: expected some of {', '.join(METHODS)}")
 
 
@@ -85,7 +98,7 @@ class Evaluation:
         Returns:
             One row a method and length; with ``fresh-window`` among the methods, each with its harm.
         """
-        check_methods(methods)
+        check_methods(methods, self.model.config)
         bits: dict[str, Floats] = {}
         for method in methods:
 
@@ -94,6 +107,8 @@ class Evaluation:
 
             cell = "bits-" + method.replace(":", "-")
             bits[method] = (kept_arrays(folder, cell, score) if folder else score())["bits"]
+            if folder and method == "spectrum":  # a resumed run gives the reason, too
+                self.notes[:] = folder.cell("notes", lambda: list(self.notes))
         control = bits.get("fresh-window")
         rows = [row for m in methods for row in rows_by_length(m, bits[m], self.lengths, control)]
         return Perplexity(tuple(rows))
@@ -115,7 +130,7 @@ class Evaluation:
             return self.scales.check(self.model.config)
         if method == "spectrum":
             T = self._needs_train_length(method)
-            found = propose_for(self.model, self.calibration, T, max(*self.lengths, 2 * T))
+            found = propose_for(self.model, self.calibration, T, max(self.lengths))
             self.notes.append(f"spectrum: {found.reason}")
             return found.scales.check(self.model.config)
         return None

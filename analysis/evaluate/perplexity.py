@@ -41,8 +41,8 @@ class PerplexityRow:
     """Mean over all scored tokens (all but the first)."""
     tail_bits_per_token: float
     """Mean over the positions from length/2 on."""
-    perplexity: float
-    """2 ** bits_per_token."""
+    perplexity: float | None
+    """2 ** bits_per_token; None where that overflows."""
     tokens: int
     """Tokens scored, over all documents."""
     documents: int
@@ -66,9 +66,10 @@ class PerplexityRow:
 def _block_bits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Bits of each target; logits live for a few positions at a time."""
     step = max(1, _POSITIONS_AT_ONCE // hidden.shape[0])
+    wide = torch.promote_types(hidden.dtype, torch.float32)
     parts = []
     for first in range(0, hidden.shape[1], step):
-        logits = (hidden[:, first : first + step] @ head.T).float()
+        logits = hidden[:, first : first + step].to(wide) @ head.to(wide).T
         wanted = targets[:, first : first + step]
         parts.append(F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view(wanted.shape))
     return torch.cat(parts, dim=1) / math.log(2)
@@ -90,7 +91,7 @@ def stream_bits(
     """
     with torch.no_grad():
         for block in model.stream(tokens[:, :-1], intervention=intervention, observers=observers):
-            targets = torch.as_tensor(tokens[:, block.start + 1 : block.stop + 1]).to(model.device, torch.long)
+            targets = model.ids(tokens[:, block.start + 1 : block.stop + 1])
             yield _block_bits(block.hidden, block.head, targets).double().cpu().numpy()
 
 
@@ -131,8 +132,8 @@ def fresh_window_bits(
     groups += [[s] for s in starts if s + train_length > length]  # the last one may be shorter
     for row in range(tokens.shape[0]):
         for group in groups:
-            windows = [torch.as_tensor(tokens[row, s : s + train_length]) for s in group]
-            scored = token_bits(model, torch.stack(windows), observers=observers)
+            windows = torch.stack([model.ids(tokens[row : row + 1, s : s + train_length])[0] for s in group])
+            scored = token_bits(model, windows, observers=observers)
             for start, of_window in zip(group, scored, strict=True):
                 skip = 0 if start == 0 else stride - 1  # entry k scores token start + k + 1
                 bits[row, start + skip : start + len(of_window)] = of_window[skip:]
@@ -198,7 +199,7 @@ def rows_by_length(method: str, bits: Floats, lengths: Sequence[int], control: F
                 length=length,
                 bits_per_token=mean,
                 tail_bits_per_token=float(bits[:, tail].mean()),
-                perplexity=2**mean,
+                perplexity=2**mean if mean < 1024 else None,
                 tokens=scored.size,
                 documents=len(bits),
                 ci_low=low,
@@ -223,12 +224,13 @@ class Perplexity:
         return {"rows": [row.to_dict() for row in self.rows]}
 
     def __str__(self) -> str:
-        lines = [f"{'method':<14}{'length':>9}{'bits/token':>12}{'tail bits':>11}{'perplexity':>12}{'harm':>9}"]
+        names = f"{'method':<14}{'length':>9}{'bits/token':>12}{'tail bits':>11}{'perplexity':>12}"
+        lines = [names + f"{'harm':>9}{'documents':>11}"]
         for r in self.rows:
             harm = "" if r.harm is None else f"{r.harm:+.4f}"
             lines.append(
                 f"{r.method:<14}{r.length:>9,}{r.bits_per_token:>12.4f}{r.tail_bits_per_token:>11.4f}"
-                f"{r.perplexity:>12.4g}{harm:>9}"
+                f"{math.inf if r.perplexity is None else r.perplexity:>12.4g}{harm:>9}{r.documents:>11}"
             )
         return "\n".join(lines)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
 from typing import Any
 
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length, lengths
@@ -38,48 +37,42 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate, print and store."""
     from mambascope.analysis.evaluate.methods import Evaluation, check_methods
     from mambascope.analysis.evaluate.perplexity import stack_documents
-    from mambascope.analysis.runs import InputFile, RunFolder
     from mambascope.analysis.study import Texts, token_counter
     from mambascope.spectra.errors import RefusedInputError
     from mambascope.spectra.scales import Scales
 
-    from ..sources import Source, documents, text_paths
+    from ..sources import Source, documents, run_folder, tell_how_many_reach, text_paths
 
     source = Source.open(args.model, args)
     default = "none,spectrum,fresh-window" + (",scales" if args.scales else "")
-    methods = list(dict.fromkeys((args.methods or default).split(",")))
-    check_methods(methods)
+    methods = list(dict.fromkeys(name.strip() for name in (args.methods or default).split(",")))
+    check_methods(methods, source.checkpoint.config)
     if {"spectrum", "fresh-window"} & set(methods) or not args.lengths:
         source.needs_train_length()
+    if "scales" in methods and not args.scales:
+        raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
     if args.batch < 1:
         raise RefusedInputError(f"--batch {args.batch}: expected at least 1")
     lengths = args.lengths or [source.needs_train_length(), 64 * source.needs_train_length()]
     if min(lengths) < 2:
         raise RefusedInputError("length 1: at least 2 tokens are needed, as the first is not scored")
-    paths, calibration_paths = text_paths(args, "text", "test"), text_paths(args, "calibration", "calibration")
-    texts = documents(source, paths, args)
-    calibration = documents(source, calibration_paths, args) if "spectrum" in methods else ()
+    read = {"text": text_paths(args, "text", "test"), "calibration": [], "scales": []}
+    if "spectrum" in methods:
+        read["calibration"] = text_paths(args, "calibration", "calibration")
+    if args.scales:
+        read["scales"] = [args.scales]
+    texts, calibration = documents(source, read["text"], args), documents(source, read["calibration"], args)
     Texts(calibration=calibration, validation=(), test=texts).check()
     tokens = stack_documents([d.ids for d in texts], max(lengths))
+    tell_how_many_reach(texts, max(lengths), "text")
     scales = Scales.load(args.scales).check(source.checkpoint.config) if args.scales else None
-    job = Evaluation(source.load(args), tokens, lengths, source.train_length, calibration, scales, args.batch)
-    with ExitStack() as stack:
-        folder = None
-        if args.output:
-            command = {"verb": "evaluate", "task": args.task, "model": args.model, "methods": methods}
-            command |= {"lengths": lengths, "train_length": source.train_length}
-            inputs = source.inputs() + [InputFile.of("text", path) for path in paths]
-            if "spectrum" in methods:
-                inputs += [InputFile.of("calibration", path) for path in calibration_paths]
-            if args.scales:
-                inputs.append(InputFile.of("scales", args.scales))
-            opened = RunFolder.open(
-                args.output, command=command, seed=None, fresh=args.fresh, inputs=inputs, dtype=args.dtype
-            )
-            folder = stack.enter_context(opened)
-        passes = len(methods) + 2 * ("fresh-window" in methods) + ("spectrum" in methods)
-        tick = stack.enter_context(progress(tokens.size * passes, "evaluate"))
-        found = job.run(methods, folder=folder, observers=[token_counter(tick)])
+    command = {"task": args.task, "model": args.model, "methods": methods}
+    command |= {"lengths": lengths, "train_length": source.train_length}
+    with run_folder(args, [source], command, read) as folder:
+        job = Evaluation(source.load(args), tokens, lengths, source.train_length, calibration, scales, args.batch)
+        passes = len(methods) + ("fresh-window" in methods) + ("spectrum" in methods) / 2
+        with progress(int(tokens.size * passes), "evaluate") as tick:
+            found = job.run(methods, folder=folder, observers=[token_counter(tick)])
         if folder:
             from ..report import write_table
 
@@ -87,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
     for note in job.notes:
         say(note)
     if args.json:
-        print_json({"model": args.model, "task": args.task, "train_length": source.train_length, **found.to_dict()})
+        about = {"model": args.model, "task": args.task, "train_length": source.train_length, "notes": job.notes}
+        print_json(about | found.to_dict())
     else:
         print(found)

@@ -37,35 +37,34 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print or store the norms."""
     from mambascope.analysis.evaluate.perplexity import stack_documents
-    from mambascope.analysis.runs import InputFile, RunFolder
     from mambascope.analysis.study import token_counter
     from mambascope.spectra.norms import state_norms, table1
     from mambascope.spectra.scales import Scales
 
-    from ..sources import Source, documents, text_paths
+    from ..sources import Source, documents, run_folder, tell_how_many_reach, text_paths
 
     source = Source.open(args.model, args)
     paths = text_paths(args, "text", "test")
     texts = documents(source, paths, args)
-    asked = args.lengths or [n for n in (2**k for k in range(8, 17)) if n <= max(map(len, texts))]
-    tokens = stack_documents([d.ids for d in texts], max(asked))
     if args.protocol == "table1":
-        tokens = tokens[:1]
-    model = source.load(args)
-    scales = Scales.load(args.scales).check(model.config) if args.scales else None
-    with progress(tokens.size, "norms") as tick:
-        found = state_norms(model, tokens, asked, intervention=scales, observers=[token_counter(tick)])
-    rows = [asdict(cell) for cell in table1(found)] if args.protocol == "table1" else found.rows()
-    if args.output:
-        from ..norms import norms_figure
-        from ..report import write_table
-        from ..style import save
+        texts = texts[:1]
+    longest = max(map(len, texts))
+    asked = args.lengths or [n for n in (2**k for k in range(8, 17)) if n <= longest] or [longest]
+    tokens = stack_documents([d.ids for d in texts], max(asked))
+    tell_how_many_reach(texts, max(asked), "text")
+    scales = Scales.load(args.scales).check(source.checkpoint.config) if args.scales else None
+    command = {"model": args.model, "lengths": asked, "protocol": args.protocol}
+    read = {"text": paths, "scales": [args.scales] if args.scales else []}
+    with run_folder(args, [source], command, read) as folder:
+        model = source.load(args)
+        with progress(tokens.size, "norms") as tick:
+            found = state_norms(model, tokens, asked, intervention=scales, observers=[token_counter(tick)])
+        rows = [asdict(cell) for cell in table1(found)] if args.protocol == "table1" else found.rows()
+        if folder:
+            from ..norms import norms_figure
+            from ..report import write_table
+            from ..style import save
 
-        command = {"verb": "norms", "model": args.model, "lengths": asked, "protocol": args.protocol}
-        inputs = source.inputs() + [InputFile.of("text", path) for path in paths]
-        if args.scales:
-            inputs.append(InputFile.of("scales", args.scales))
-        with RunFolder.open(args.output, command=command, seed=None, fresh=args.fresh, inputs=inputs) as folder:
             write_table(folder, "norms", rows)
             save(norms_figure(found, None, source.train_length), folder, "norms")
     if args.json:

@@ -32,41 +32,44 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the proposal and store its scales."""
     from mambascope.analysis.atomic import write_json
-    from mambascope.analysis.proposal import propose_for
-    from mambascope.analysis.runs import InputFile, RunFolder
+    from mambascope.analysis.proposal import TIMES_TO_SEE, propose_for
     from mambascope.analysis.study import token_counter
 
-    from ..sources import Source, documents, text_paths
+    from ..sources import Source, documents, run_folder, text_paths
 
     source = Source.open(args.model, args)
     train_length = source.needs_train_length()
-    target = args.target_length or 64 * train_length
+    target = args.target_length or TIMES_TO_SEE * train_length
     paths = text_paths(args, "text", "calibration")
     texts = documents(source, paths, args)
-    model = source.load(args)
-    with progress(len(texts) * min(target, max(map(len, texts))), "propose") as tick:
-        watch = [token_counter(tick)]
-        found = propose_for(model, texts, train_length, target, inputs=args.inputs, always=args.always, observers=watch)
-    if found.diagnosis.target_length < target:
-        say(f"the calibration texts end at {found.diagnosis.target_length} tokens: states were followed to there")
-    if args.output:
-        from ..report import write_table
+    command = {
+        "model": args.model,
+        "target_length": target,
+        "train_length": train_length,
+        "inputs": args.inputs,
+        "always": args.always,
+    }
+    with run_folder(args, [source], command, {"calibration": paths}) as folder:
+        model = source.load(args)
+        followed = max(target, TIMES_TO_SEE * train_length)
+        with progress(sum(min(followed, len(d)) for d in texts), "propose") as tick:
+            found = propose_for(
+                model,
+                texts,
+                train_length,
+                target,
+                inputs=args.inputs,
+                always=args.always,
+                observers=[token_counter(tick)],
+            )
+        if folder:
+            from ..report import write_table
 
-        command = {
-            "verb": "propose",
-            "model": args.model,
-            "target_length": target,
-            "train_length": train_length,
-            "inputs": args.inputs,
-            "always": args.always,
-        }
-        inputs = source.inputs() + [InputFile.of("calibration", path) for path in paths]
-        with RunFolder.open(
-            args.output, command=command, seed=None, fresh=args.fresh, inputs=inputs, dtype=args.dtype
-        ) as folder:
             write_json(folder.output("scales.json"), found.scales.to_dict() | {"note": found.reason})
             write_table(folder, "diagnosis", found.diagnosis.rows())
             write_table(folder, "proposal", found.rows())
+    if found.diagnosis.target_length < target:
+        say(f"the calibration texts end at {found.diagnosis.target_length} tokens: states were followed to there")
     if args.json:
         print_json({
             "model": args.model,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length, length
 from ..console import print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from mambascope.analysis.study import Study
 
 
 def add(verbs: Any) -> None:
@@ -32,49 +35,49 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Study every model and write the report."""
     from mambascope.analysis.atomic import write_json
-    from mambascope.analysis.runs import InputFile, RunFolder
     from mambascope.analysis.study import planned_tokens, run_study
     from mambascope.spectra.checkpoint import bundled_models
-    from mambascope.spectra.loading import pick_device
 
     from ..report import write_report, write_tables
-    from ..sources import Source, all_texts, longest_common, text_paths
+    from ..sources import Source, all_texts, check_target, default_target, run_folder, text_paths
     from ..style import slugs
 
     sources = [Source.open(name, args) for name in args.model or bundled_models()]
     jobs = []
     for source in sources:
         texts, train_length = all_texts(source, args), source.needs_train_length()
-        jobs.append((source, texts, train_length, args.target_length or longest_common(texts, train_length)))
-    inputs = [each for source in sources for each in source.inputs()]
-    inputs += [InputFile.of("calibration", p) for p in text_paths(args, "calibration", "calibration")]
-    inputs += [InputFile.of("validation", p) for p in text_paths(args, "validation", "validation")]
-    inputs += [InputFile.of("test", p) for p in text_paths(args, "text", "test")]
+        target = args.target_length or default_target(texts, train_length)
+        jobs.append((source, texts, train_length, check_target(texts, train_length, target)))
+    read = {
+        "calibration": text_paths(args, "calibration", "calibration"),
+        "validation": text_paths(args, "validation", "validation"),
+        "test": text_paths(args, "text", "test"),
+    }
     command = {
-        "verb": "report",
         "models": [source.argument for source in sources],
         "lengths": [[train_length, target] for _, _, train_length, target in jobs],
     }
-    device = str(pick_device(args.device))
-    with RunFolder.open(
-        args.output, command=command, seed=None, fresh=args.fresh, inputs=inputs, device=device, dtype=args.dtype
-    ) as folder:
-        names = slugs([source.argument for source in sources])
+    with run_folder(args, sources, command, read) as folder:
+        assert folder is not None  # the option has a default
+        keys = slugs([source.argument for source in sources])
         total = sum(planned_tokens(texts, t, target) for _, texts, t, target in jobs)
-        studies = []
+        studies: list[Study] = []
         with progress(total, "report") as tick:
-            for (source, texts, train_length, target), name in zip(jobs, names, strict=True):
+            for (source, texts, train_length, target), key in zip(jobs, keys, strict=True):
+                model = source.load(args)
+                if model.name in {one.name for one in studies}:
+                    model.name = key  # two models of one name could not be told apart in the tables
                 one = run_study(
-                    source.load(args),
+                    model,
                     texts,
                     folder,
                     train_length=train_length,
                     target_length=target,
                     argument=source.argument,
-                    key=name,
+                    key=key,
                     tick=tick,
                 )
-                write_json(folder.output(f"scales/{name}.json"), one.proposal.scales.to_dict())
+                write_json(folder.output(f"scales/{key}.json"), one.proposal.scales.to_dict())
                 studies.append(one)
         write_tables(folder, studies)
         page = write_report(folder, studies, folder.made_by())

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length
 from ..console import print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from mambascope.spectra.eigenvalues import Spectrum
+
+    from ..sources import Source
 
 
 def add(verbs: Any) -> None:
@@ -27,40 +32,41 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print or store the spectrum."""
-    from mambascope.spectra.checkpoint import open_checkpoint
     from mambascope.spectra.eigenvalues import static_spectrum
 
-    if not args.text:
-        found = static_spectrum(open_checkpoint(args.model), name=args.model)
-        inputs, train_length = [], args.train_length
-    else:
-        from mambascope.analysis.diagnosis import training_windows
-        from mambascope.analysis.evaluate.perplexity import stack_documents
-        from mambascope.analysis.runs import InputFile
-        from mambascope.analysis.study import token_counter
-        from mambascope.spectra.eigenvalues import spectrum
+    from ..sources import Source, run_folder
 
-        from ..sources import Source, documents
+    source = Source.open(args.model, args)
+    command = {"model": args.model, "train_length": source.train_length}
+    with run_folder(args, [source], command, {"text": args.text or []}) as folder:
+        found = _measured(source, args) if args.text else static_spectrum(source.checkpoint, name=args.model)
+        if folder:
+            from ..report import write_table
+            from ..spectrum import spectrum_figure
+            from ..style import save
 
-        source = Source.open(args.model, args)
-        train_length = source.needs_train_length()
-        texts = documents(source, args.text, args)
-        windows = training_windows(stack_documents([d.ids for d in texts], min(map(len, texts))), train_length)
-        with progress(windows.size, "spectrum") as tick:
-            found = spectrum(source.load(args), windows, observers=[token_counter(tick)])
-        inputs = source.inputs() + [InputFile.of("text", path) for path in args.text]
-    if args.output:
-        from mambascope.analysis.runs import RunFolder
-
-        from ..report import write_table
-        from ..spectrum import spectrum_figure
-        from ..style import save
-
-        command = {"verb": "spectrum", "model": args.model, "train_length": train_length}
-        with RunFolder.open(args.output, command=command, seed=None, fresh=args.fresh, inputs=inputs) as folder:
             write_table(folder, "spectrum", found.rows())
-            save(spectrum_figure(found, train_length), folder, "spectrum")
+            save(spectrum_figure(found, source.train_length), folder, "spectrum")
     if args.json:
         print_json({"model": args.model, "arch": found.arch, "rows": found.rows()})
     else:
         print_table(found.rows())
+
+
+def _measured(source: Source, args: argparse.Namespace) -> Spectrum:
+    import numpy as np
+
+    from mambascope.analysis.diagnosis import WINDOWS, training_windows
+    from mambascope.analysis.study import token_counter
+    from mambascope.spectra.eigenvalues import spectrum
+
+    from ..sources import documents, tell_how_many_reach
+
+    train_length = source.needs_train_length()
+    texts = documents(source, args.text, args)
+    tell_how_many_reach(texts, train_length, "text")
+    usable = [d.ids for d in texts if len(d) >= train_length] or [d.ids for d in texts]
+    each = max(1, WINDOWS // len(usable))
+    windows = np.concatenate([training_windows(ids[None], train_length, each) for ids in usable])
+    with progress(windows.size, "spectrum") as tick:
+        return spectrum(source.load(args), windows, observers=[token_counter(tick)])

@@ -14,16 +14,11 @@ from torch import Tensor
 
 from . import blocked
 
-__all__ = ["diagonal_scan", "engine_name", "scalar_identity_scan"]
+__all__ = ["diagonal_scan", "scalar_identity_scan"]
 
 
 def _compiled_fits(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32
-
-
-def engine_name(arch: str, x: Tensor) -> str:
-    """Name the engine that runs for tensors like ``x``: ``compiled`` or ``blocked``."""
-    return "compiled" if arch == "mamba" and _compiled_fits(x) else "blocked"
 
 
 def diagonal_scan(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mambascope.analysis.evaluate.perplexity import (
+    Perplexity,
     fresh_window_bits,
     perplexity,
     rows_by_length,
@@ -99,3 +100,10 @@ def test_documents_too_short_are_left_out_and_none_is_refused():
         stack_documents(documents, 10)
     with pytest.raises(TextError, match="expected 2 to 30"):
         perplexity(tiny.tiny_model("mamba"), torch.zeros(1, 30, dtype=torch.long), lengths=[31])
+
+
+def test_a_perplexity_that_overflows_is_none():
+    (row,) = rows_by_length("m", np.full((1, 7), 2000.0), [8], control=None)
+    assert row.perplexity is None
+    assert row.bits_per_token == 2000
+    assert "inf" in str(Perplexity((row,)))

@@ -43,7 +43,7 @@ def test_a_study_says_what_its_parts_say(tmp_path, arch):
         study = run_study(model, texts(), run, train_length=T, target_length=L, tick=counted.append)
     assert sum(counted) == pytest.approx(planned_tokens(texts(), T, L), rel=0.2)
     test = np.stack([d.ids[:L] for d in texts().test])
-    validation = np.stack([d.ids[:L] for d in texts().validation])[:2]
+    validation = np.stack([d.ids[:L] for d in texts().validation])
     np.testing.assert_allclose(study.bits["none"], token_bits(model, test), rtol=1e-6)
     np.testing.assert_allclose(study.bits["fresh-window"], fresh_window_bits(model, test, T), rtol=1e-6)
     scaled = token_bits(model, test, study.proposal.scales)
@@ -87,6 +87,8 @@ def test_the_same_text_in_two_sets_is_refused():
     with pytest.raises(RefusedInputError, match="same content as d1-0"):
         Texts(one, documents(2), renamed).check()
     assert Texts(one, documents(2), documents(3)).check()
+    with pytest.raises(RefusedInputError, match="give it once"):
+        Texts((*one, Document("copy", one[0].ids)), documents(2), documents(3)).check()
 
 
 def test_bits_by_position_by_hand():
@@ -132,6 +134,6 @@ def test_what_methods_need_is_said():
     ]:
         with pytest.raises(RefusedInputError, match=message):
             job.run([method])
-    check_methods(["none", "constant:2", "spectrum"])
+    check_methods(["none", "constant:2", "spectrum"], tiny.tiny_config("mamba"))
     with pytest.raises(TextError, match="twice the training length"):
         Evaluation(tiny.tiny_model("mamba"), ids, [L], 400, documents(1)).run(["spectrum"])

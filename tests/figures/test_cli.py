@@ -144,7 +144,10 @@ def bad_inputs(tmp_path):
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     (stranger / "thesis.tex").write_text("mine")
-    short = tmp_path / "short.txt"
+    short, zoo_text = tmp_path / "short.txt", text_files("calibration")[0]
+    (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "huge.json").write_text('{"format": 1, "factors": [{"kind": "a", "onset_tokens": 0, "values": 1e400}]}')
+    (tmp_path / "late.json").write_text('{"format": 1, "factors": [{"kind": "a", "onset_tokens": -1, "values": 2}]}')
     return [
         (["spectrum", "mamba2-tinny"], "mamba2-tiny"),
         (["spectrum", tmp_path / "none"], "none"),
@@ -162,6 +165,17 @@ def bad_inputs(tmp_path):
         (["evaluate", "mamba2-tiny", "--text", text_files("calibration")[0]], "same content"),
         (["evaluate", "mamba2-tiny", "--scales", tmp_path / "none.json"], "none.json"),
         (["propose", "mamba2-tiny", "--text", short], "twice the training length"),
+        (["norms", "mamba2-tiny", "--text", tmp_path / "empty.npy"], "empty.npy"),
+        (["evaluate", "mamba2-tiny", "--methods", "constant:1e300"], "fit float32"),
+        (["evaluate", "mamba2-tiny", "--train-length", "1"], "at least 2"),
+        (["evaluate", "mamba2-tiny", "--threads", "-3"], "--threads"),
+        (["evaluate", "mamba2-tiny", "--scales", tmp_path / "huge.json"], "huge.json"),
+        (["evaluate", "mamba2-tiny", "--scales", tmp_path / "late.json"], "onset_tokens"),
+        (["evaluate", "mamba2-tiny", "--text", zoo_text, zoo_text, "--methods", "none"], "give it once"),
+        (["report", "mamba2-tiny", "--target-length", "300", "-o", tmp_path / "r"], "twice the training length"),
+        (["report", "mamba2-tiny", "--target-length", "1m", "-o", tmp_path / "r"], "documents reach 1048576"),
+        (["train", "mamba2-tiny", "--data", tmp_path / "none.txt", "-o", tmp_path / "t"], "none.txt"),
+        (["train", "mamba2-tiny", "--data", short, "--steps", "0", "-o", tmp_path / "t"], "--steps 0"),
         (["propose", "mamba2-tiny", "--device", "tpu"], "'tpu'"),
         (["spectrum", "mamba2-tiny", "-o", stranger], "thesis.tex"),
         (["train", "no-recipe", "--data", short, "-o", tmp_path / "t"], "no-recipe"),
@@ -178,6 +192,67 @@ def test_bad_input_gives_one_line_and_exit_code_3(capsys, tmp_path):
         assert message in told[0], (words, told)
         assert "Traceback" not in err
     assert (tmp_path / "stranger/thesis.tex").read_text() == "mine"
+
+
+def test_what_a_run_depends_on_is_in_its_manifest(capsys, tmp_path, book):
+    out = tmp_path / "run"
+    words = ["norms", "mamba2-tiny", "--text", book, "--lengths", "64", "--threads", "1", "-o", out]
+    assert run(capsys, *words, "--dtype", "float64")[0] == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["dtype"], manifest["threads"], manifest["device"]) == ("float64", 1, "cpu")
+    assert sorted(i["role"] for i in manifest["inputs"]) == ["checkpoint", "checkpoint", "text", "tokenizer"]
+    code, _, err = run(capsys, *words, "--dtype", "float32")
+    assert code == 3
+    assert "dtype" in err
+
+
+def test_another_tokenizer_is_another_run(capsys, tmp_path, book):
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers package")
+    from mambascope.spectra.tokens import byte_level_tokenizer
+
+    assert tokenizers
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for k, path in enumerate(files):
+        document = json.loads(byte_level_tokenizer())
+        document["model"]["vocab"] |= {"he": 250} if k else {}
+        document["model"]["merges"] = [["h", "e"]] if k else []
+        path.write_text(json.dumps(document))
+    words = ["evaluate", "mamba2-tiny", "--text", book, "--lengths", "64", "--methods", "none", "-o", tmp_path / "r"]
+    assert run(capsys, *words, "--tokenizer", files[0])[0] == 0
+    code, _, err = run(capsys, *words, "--tokenizer", files[1])
+    assert code == 3
+    assert "different run" in err
+
+
+def test_the_proposal_does_not_depend_on_the_lengths_asked_for(capsys, tmp_path):
+    found = [
+        rows_of(capsys, "evaluate", "mamba2-tiny", "--lengths", lengths, "--methods", "spectrum", "--batch", "4")[0]
+        for lengths in ("512", "512,1k")
+    ]
+    assert found[0]["bits_per_token"] == pytest.approx(found[1]["bits_per_token"], abs=1e-6)
+    code, out, _ = run(capsys, "evaluate", "mamba2-tiny", "--lengths", "64", "--methods", "spectrum", "--json")
+    assert code == 0
+    assert "remember more than the 256 tokens" in json.loads(out)["notes"][0]
+
+
+def test_documents_left_out_are_told(capsys, tmp_path, book):
+    other = tmp_path / "other.txt"
+    other.write_bytes(text_files("test")[1].read_bytes()[:300])
+    code, out, err = run(
+        capsys, "evaluate", "mamba2-tiny", "--text", book, other, "--lengths", "64,2k", "--methods", " none"
+    )
+    assert code == 0
+    assert "1 of 2 documents reach 2048 tokens" in err
+    assert "documents" in out
+
+
+def test_a_full_disk_behind_stdout_is_exit_code_5():
+    code = "from mambascope.figures.cli import main; raise SystemExit(main(['models']))"
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_reader_that_stops_early_is_no_error():

@@ -9,6 +9,7 @@ import torch
 
 from mambascope.spectra.dynamics import Dynamics, Observation
 from mambascope.spectra.eigenvalues import Spectrum, spectrum
+from mambascope.spectra.errors import ScaleError
 from mambascope.spectra.mode_statistics import ModeMoments, ModeStatistics
 from mambascope.spectra.scales import scaling
 from mambascope.spectra.state import LayerState
@@ -94,3 +95,9 @@ def test_the_model_is_measured_as_it_runs(arch):
     np.testing.assert_allclose(doubled.rates[0], 2 * A[0], rtol=1e-12)
     assert np.all(doubled.eigenvalues("effective")[0] < found.eigenvalues("effective")[0])
     np.testing.assert_allclose(doubled.horizons_tokens()[0], found.horizons_tokens()[0] / 2, rtol=1e-6)
+
+
+def test_scales_with_an_onset_have_no_one_spectrum():
+    model = tiny.tiny_model("mamba2")
+    with pytest.raises(ScaleError, match="before it and after it"):
+        spectrum(model, torch.randint(0, 50, (1, 40)), scales=scaling("a", 2.0, onset_tokens=20))

@@ -1,45 +1,50 @@
-"""Memory does not grow with the length of the text: the peak over the loaded model, measured in a fresh process."""
+"""Memory does not grow with the length of the text: the peak of ``mambascope norms`` over the loaded model."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
-SCRIPT = """
-import sys, numpy as np
-from mambascope.spectra import load, state_norms
-from mambascope.spectra.norms import trajectory_lengths
 from mambascope.spectra.zoo import text_files
-import torch
-torch.set_num_threads(1)
+
+SCRIPT = """
+import contextlib, io, json, sys
+from mambascope.figures.cli import main
+from mambascope.figures.sources import Source
 
 def status(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))  # kB
 
-length = int(sys.argv[2])
-book = b"".join(path.read_bytes() for path in text_files("test"))
-tokens = np.frombuffer(book[:length], np.uint8)[None]
-model = load(sys.argv[1])
-state_norms(model, tokens[:, :4096], [4096])  # whatever is compiled or allocated once
-open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew here
-before = status("VmRSS")
-state_norms(model, tokens, trajectory_lengths(length))
-print(status("VmHWM") - before)
+load, loaded = Source.load, []
+
+def load_and_reset(self, args):
+    model = load(self, args)
+    open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew here
+    loaded.append(status("VmRSS"))
+    return model
+
+Source.load = load_and_reset
+with contextlib.redirect_stdout(io.StringIO()):
+    words = ["norms", sys.argv[1], "--text", sys.argv[2], "--lengths", sys.argv[3], "--json", "--threads", "1"]
+    assert main(words) == 0
+print(json.dumps(status("VmHWM") - loaded[0]))
 """
 
 
-def growth_mb(model, length):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, model, str(length)], capture_output=True, text=True, check=False
-    )
+def growth_mb(model, text, length):
+    words = [sys.executable, "-c", SCRIPT, model, str(text), str(length)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return int(done.stdout) / 1024
+    return json.loads(done.stdout) / 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own account of a process's memory")
 @pytest.mark.parametrize("model", ["mamba-tiny", "mamba2-tiny"])
 @pytest.mark.parametrize("longer", [65_536, pytest.param(262_144, marks=pytest.mark.soak)])
-def test_norms_of_a_longer_text_take_no_more_memory(model, longer):
-    short, long = growth_mb(model, 16_384), growth_mb(model, longer)
+def test_norms_of_a_longer_text_take_no_more_memory(tmp_path, model, longer):
+    text = tmp_path / "long.txt"
+    text.write_bytes(b"".join(path.read_bytes() for path in text_files("test"))[:longer])
+    short, long = growth_mb(model, text, 16_384), growth_mb(model, text, longer)
     print(f"{model}: {short:.1f} MB at 16,384 tokens, {long:.1f} MB at {longer:,}")
     assert long <= short + 5

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mambascope.spectra.errors import NonFiniteStateError, TextError
+from mambascope.spectra.errors import NonFiniteStateError, ScaleError, TextError
 from mambascope.spectra.scales import scaling
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
@@ -123,3 +123,30 @@ def test_a_broken_state_names_its_layer(arch):
         everything(model, ids, block_length=64)
     assert caught.value.layer == 1
     assert caught.value.position == 0
+
+
+def test_scales_for_another_model_are_refused_before_anything_runs():
+    model = tiny.tiny_model("mamba")
+    with pytest.raises(ScaleError, match="another model"):
+        everything(model, tokens(), intervention=scaling("a", np.full((5, 48), 2.0)))
+    with pytest.raises(ScaleError, match="must be positive"):
+        everything(model, tokens(), intervention=scaling("a", -1.0))
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_weights_keep_wide_states(arch, dtype):
+    model, ids = tiny.tiny_model(arch), tokens()
+    exact, _ = everything(model, ids)
+    narrow = tiny.tiny_model(arch, dtype)
+    logits, state = everything(narrow, ids)
+    assert state.layers[0].ssm.dtype == torch.float32
+    assert relative(logits.float(), exact) < 0.1
+
+
+def test_a_sum_beyond_float16_is_no_broken_state():
+    model = tiny.tiny_model("mamba2", torch.float16)
+    with torch.no_grad():
+        model.backbone.norm_f.weight.fill_(40.0)
+    blocks = list(model.stream(tokens(batch=1, length=2000)))
+    assert max(float(b.hidden.float().abs().sum()) for b in blocks) > 65504

@@ -10,6 +10,7 @@ import pytest
 from mambascope.analysis.evaluate.perplexity import fresh_window_bits, rows_by_length, token_bits
 from mambascope.analysis.recipe import read_recipe
 from mambascope.spectra.checkpoint import bundled_models, open_checkpoint
+from mambascope.spectra.layouts import expected_tensors
 from mambascope.spectra.loading import load, read_card
 from mambascope.spectra.zoo import FOLDER, text_files
 
@@ -28,7 +29,7 @@ def test_models_are_those_of_the_manifest():
         assert sha256(weights) == entry["sha256"]
         assert weights.stat().st_size <= 4_000_000
         recipe, card = read_recipe(name), read_card(FOLDER / name)
-        assert recipe.config() == open_checkpoint(name).config
+        assert expected_tensors(recipe.config()) == expected_tensors(open_checkpoint(name).config)
         assert (recipe.steps, recipe.train_length) == (entry["steps"], card.train_length)
         assert entry["tokens_seen"] == recipe.steps * recipe.batch * recipe.train_length
         assert recipe.why
