@@ -1,19 +1,20 @@
 # Everything runs in .venv, made on first use from constraints.txt.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
-export PYTHONWARNINGS = default
 
-.PHONY: report test check format bench soak types clean help
+.PHONY: report test check format bench soak clean help
 
 help:
 	@echo "make report   the main job on the bundled models: mambascope-report/report.html"
 	@echo "make test     the test suite"
 	@echo "make check    lint, format, types, import contract"
 	@echo "make soak     the long tests"
+	@echo "make bench    speed against named peers"
 
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; run make PYTHON=/path/to/python3 (3.11 or newer)"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python not found; run make PYTHON=/path/to/python3 (3.11 or newer)"; exit 1; }
+	@$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed'"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
@@ -40,7 +41,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/pytest tests/benchmarks -m "" --no-header -q -s
+	$(BIN)/pytest tests/benchmarks -m bench --no-header -q
 
 soak: $(STAMP)
 	$(BIN)/pytest -m soak

@@ -107,3 +107,11 @@ def test_the_readme_shows_commands_that_exist():
     shown = set(re.findall(r"^\$? ?mambascope ([a-z]+)", readme, flags=re.MULTILINE))
     assert shown
     assert shown <= set(COMMANDS)
+
+
+def test_the_readme_example_runs(tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert "fresh-window" in capsys.readouterr().out
+    assert (tmp_path / "scales.json").stat().st_size > 100

@@ -53,16 +53,23 @@ def test_a_killed_report_ends_up_the_same(tmp_path, kills):
     subprocess.run(words(tmp_path, tmp_path / "whole"), check=True, env=environment, stderr=subprocess.DEVNULL)
     takes = time.monotonic() - start
     rng, killed, cells = random.Random(0), 0, []
-    for _ in range(kills):
+    complete = len(journal_of(tmp_path / "whole"))
+    for k in range(kills):
+        # every other kill comes once some more cells are finished, the rest at any time
+        wanted = len(cells[-1]) + 1 + rng.randrange(3) if k % 2 and cells else 1 if k == 0 else complete + 1
+        latest = time.monotonic() + takes * (0.3 + 0.65 * rng.random()) + (60 if wanted <= complete else 0)
         process = subprocess.Popen(words(tmp_path, tmp_path / "killed"), env=environment, stderr=subprocess.DEVNULL)
-        time.sleep(takes * (0.3 + 0.65 * rng.random()))
+        while process.poll() is None and time.monotonic() < latest:
+            if len(journal_of(tmp_path / "killed")) >= wanted:
+                break
+            time.sleep(0.001)
         killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
         cells.append(journal_of(tmp_path / "killed"))
     assert killed >= kills // 2
     assert all(b[: len(a)] == a for a, b in itertools.pairwise(cells))  # nothing that was finished is done again
-    assert any(0 < len(a) < len(b) for a, b in itertools.pairwise([*cells, journal_of(tmp_path / "whole")]))
+    assert 0 < len(cells[0]) < complete
     environment["PYTHONHASHSEED"] = "2"
     subprocess.run(words(tmp_path, tmp_path / "killed"), check=True, env=environment, stderr=subprocess.DEVNULL)
     found, expected = hashes(tmp_path / "killed"), hashes(tmp_path / "whole")
