@@ -44,4 +44,5 @@ def run(args: argparse.Namespace) -> None:
         progress(recipe.steps * recipe.batch * recipe.train_length, f"train {recipe.name}") as tick,
     ):
         bits = train_in_folder(recipe, sorted(args.data), folder, tick)
-    say(f"{args.output / 'model'}: {recipe.steps} steps, {bits:.3f} bits per byte over the last 100 of them")
+    last = min(100, recipe.steps)
+    say(f"{args.output / 'model'}: {recipe.steps} steps, {bits:.3f} bits per byte over the last {last} of them")
