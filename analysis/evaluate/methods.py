@@ -16,7 +16,7 @@ from mambascope.spectra.scales import Scales, scaling
 from mambascope.spectra.tokens import Document
 
 from ..arrays import Arrays, kept_arrays
-from ..proposal import propose_for
+from ..proposal import Proposal, propose_for
 from ..runs import RunFolder
 from .perplexity import Floats, Perplexity, fresh_window_bits, rows_by_length, token_bits
 
@@ -108,7 +108,7 @@ class Evaluation:
             cell = "bits-" + method.replace(":", "-")
             bits[method] = (kept_arrays(folder, cell, score) if folder else score())["bits"]
             if folder and method == "spectrum":  # a resumed run gives the reason, too
-                self.notes[:] = folder.cell("notes", lambda: list(self.notes))
+                self.notes[:] = folder.cell("notes", self._reasons)
         control = bits.get("fresh-window")
         rows = [row for m in methods for row in rows_by_length(m, bits[m], self.lengths, control)]
         return Perplexity(tuple(rows))
@@ -129,11 +129,19 @@ class Evaluation:
                 raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
             return self.scales.check(self.model.config)
         if method == "spectrum":
-            T = self._needs_train_length(method)
-            found = propose_for(self.model, self.calibration, T, max(self.lengths))
-            self.notes.append(f"spectrum: {found.reason}")
-            return found.scales.check(self.model.config)
+            return self._propose().scales.check(self.model.config)
         return None
+
+    def _propose(self) -> Proposal:
+        T = self._needs_train_length("spectrum")
+        found = propose_for(self.model, self.calibration, T, max(self.lengths))
+        self.notes[:] = [f"spectrum: {found.reason}"]
+        return found
+
+    def _reasons(self) -> list[str]:
+        if not self.notes:  # killed after the bits were kept and before the reason was
+            self._propose()
+        return list(self.notes)
 
     def _needs_train_length(self, method: str) -> int:
         if self.train_length is None:

@@ -122,6 +122,23 @@ def test_methods_by_name(tmp_path):
         assert not watched
 
 
+def test_a_kill_between_the_bits_and_the_reason_loses_no_reason(tmp_path):
+    ids = np.stack([d.ids[:L] for d in documents(3)])
+    with folder(tmp_path / "whole") as run:
+        whole = Evaluation(tiny.tiny_model("mamba2"), ids, [L], T, documents(1))
+        whole.run(["spectrum"], folder=run)
+    with folder(tmp_path / "killed") as run:
+        bits = Evaluation(tiny.tiny_model("mamba2"), ids, [L], T, documents(1))
+        kept_arrays(run, "bits-spectrum", lambda: {"bits": bits._bits("spectrum", ())})
+    resumed = Evaluation(tiny.tiny_model("mamba2"), ids, [L], T, documents(1))
+    with folder(tmp_path / "killed") as run:
+        resumed.run(["spectrum"], folder=run)
+    assert resumed.notes == whole.notes
+    assert len(whole.notes) == 1
+    journals = [(tmp_path / name / "journal.jsonl").read_bytes() for name in ("whole", "killed")]
+    assert journals[0] == journals[1]
+
+
 def test_what_methods_need_is_said():
     ids = np.stack([d.ids[:L] for d in documents(3)])
     job = Evaluation(tiny.tiny_model("mamba"), ids, [L])
