@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .model import Block, Model
     from .norms import StateNorms, state_norms, table1
     from .scales import Factor, Scales, scaling
+    from .traces import Trace, TraceRecorder
 
 _HOME = {
     "Block": "model",
@@ -35,6 +36,8 @@ _HOME = {
     "Scales": "scales",
     "Spectrum": "eigenvalues",
     "StateNorms": "norms",
+    "Trace": "traces",
+    "TraceRecorder": "traces",
     "bundled_models": "checkpoint",
     "load": "loading",
     "open_checkpoint": "checkpoint",
@@ -55,6 +58,8 @@ __all__ = [
     "Scales",
     "Spectrum",
     "StateNorms",
+    "Trace",
+    "TraceRecorder",
     "bundled_models",
     "load",
     "open_checkpoint",
