@@ -10,35 +10,59 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis, diagnose
+    from .engine import run_in_order
     from .evaluate.perplexity import fresh_window_bits, perplexity, token_bits
+    from .head_norms import HeadNorms, measure_head_norms
+    from .norm_forms import scale_rule
     from .proposal import Proposal, propose
     from .runs import RunFolder
+    from .scaled_heads import ScaledHeads, scaled_heads
     from .study import Study, run_study
+    from .verify import Verification, verify
+    from .write_statistics import write_moments
 
 _HOME = {
     "Diagnosis": "diagnosis",
+    "HeadNorms": "head_norms",
     "Proposal": "proposal",
     "RunFolder": "runs",
+    "ScaledHeads": "scaled_heads",
     "Study": "study",
+    "Verification": "verify",
     "diagnose": "diagnosis",
     "fresh_window_bits": "evaluate.perplexity",
+    "measure_head_norms": "head_norms",
     "perplexity": "evaluate.perplexity",
     "propose": "proposal",
+    "run_in_order": "engine",
     "run_study": "study",
+    "scale_rule": "norm_forms",
+    "scaled_heads": "scaled_heads",
     "token_bits": "evaluate.perplexity",
+    "verify": "verify",
+    "write_moments": "write_statistics",
 }
 
 __all__ = [
     "Diagnosis",
+    "HeadNorms",
     "Proposal",
     "RunFolder",
+    "ScaledHeads",
     "Study",
+    "Verification",
     "diagnose",
     "fresh_window_bits",
+    "measure_head_norms",
     "perplexity",
     "propose",
+    "run_in_order",
     "run_study",
+    "scale_rule",
+    "scaled_heads",
     "token_bits",
+    "verify",
+    "write_moments",
 ]
 
 

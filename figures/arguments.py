@@ -103,3 +103,13 @@ def add_output(parser: argparse.ArgumentParser, *, required: bool = False, defau
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the switch for machine-readable output."""
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout, nothing else")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add where independent work runs; results do not depend on it."""
+    parser.add_argument(
+        "--engine",
+        default="loky",
+        help="sequential, loky (default), dask, dask://HOST:PORT or ray: where the work runs; the same bytes from all",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="worker processes. Default: one a core")

@@ -15,7 +15,7 @@ from importlib import import_module, metadata
 
 from mambascope.spectra.errors import MambascopeError
 
-COMMANDS = ("report", "spectrum", "norms", "evaluate", "propose", "train", "models")
+COMMANDS = ("report", "verify", "simulate", "spectrum", "norms", "evaluate", "propose", "train", "models")
 
 
 def build_parser() -> argparse.ArgumentParser:

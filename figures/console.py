@@ -42,12 +42,13 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 @contextmanager
-def progress(total: int, what: str) -> Generator[Callable[[int], None], None, None]:
+def progress(total: int, what: str, unit: str = "tok") -> Generator[Callable[[int], None], None, None]:
     """Show a bar with the time left if the work takes longer than a moment.
 
     Args:
         total: tokens (or steps) expected.
         what: label.
+        unit: what is counted.
 
     Yields:
         A function to call with the tokens that have passed.
@@ -56,7 +57,7 @@ def progress(total: int, what: str) -> Generator[Callable[[int], None], None, No
     with tqdm(
         total=total,
         desc=what,
-        unit="tok",
+        unit=unit,
         unit_scale=True,
         delay=1.0,
         mininterval=0.2 if people else 10.0,

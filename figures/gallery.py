@@ -72,12 +72,14 @@ def write_figures(
     Returns:
         The paths.
     """
-    paths: list[Path] = []
     names = slugs([study.name for study in studies])
-    for slug, of_study in zip(names, drawn or [drawings(study) for study in studies], strict=True):
-        for drawing in of_study.values():
-            paths += save(drawing.figure, run, f"{slug}-{drawing.key}")
-    return tuple(paths)
+    pairs = zip(names, drawn or [drawings(study) for study in studies], strict=True)
+    return tuple(path for slug, of_study in pairs for path in write_drawings(run, slug, of_study))
+
+
+def write_drawings(run: RunFolder, prefix: str, drawn: Mapping[str, Drawing]) -> tuple[Path, ...]:
+    """Write drawings as ``figures/<prefix>-<key>.png`` and ``.pdf`` into a run folder; return the paths."""
+    return tuple(path for drawing in drawn.values() for path in save(drawing.figure, run, f"{prefix}-{drawing.key}"))
 
 
 def _spectrum(study: Study) -> Drawing:

@@ -9,14 +9,18 @@ from string import Template
 from typing import Any
 
 from mambascope.analysis.atomic import write_text
+from mambascope.analysis.heads import Heads
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.study import Study
+from mambascope.analysis.theory import Theory
 
-from .gallery import Drawing, drawings, write_figures
+from .gallery import Drawing, drawings, write_drawings, write_figures
 from .markup import commands, escape, facts, paragraph, table
 from .story import model_section, summary_row
 from .style import slugs
 from .tables import write_table, write_tables
+from .theory import theory_drawings
+from .theory_section import heads_drawing, navigation, theory_section
 from .verdict import TOLERANCE_BITS, judge
 
 __all__ = ["report_html", "write_report", "write_table", "write_tables"]
@@ -36,13 +40,21 @@ _SUMMARY = (
 )
 
 
-def write_report(run: RunFolder, studies: Sequence[Study], made_by: Mapping[str, Any]) -> Path:
+def write_report(
+    run: RunFolder,
+    studies: Sequence[Study],
+    made_by: Mapping[str, Any],
+    theory: Theory | None = None,
+    heads: Sequence[Heads] = (),
+) -> Path:
     """Write ``report.html`` and the figures for papers into a run folder; equal studies give equal bytes.
 
     Args:
         run: the folder; it records the file as its own.
         studies: finished studies, in the order of the report.
         made_by: how they were made, from ``run.made_by()``.
+        theory: verdicts and simulations, where they were made.
+        heads: what theory says of the models' heads.
 
     Returns:
         The path of the report.
@@ -52,13 +64,21 @@ def write_report(run: RunFolder, studies: Sequence[Study], made_by: Mapping[str,
     """
     drawn = [drawings(study) for study in studies]
     write_figures(run, studies, drawn)
+    section = ""
+    if theory is not None:
+        of_theory = theory_drawings(theory) | ({"heads": heads_drawing(heads)} if heads else {})
+        write_drawings(run, "theory", of_theory)
+        section = theory_section(theory, of_theory, heads)
     path = run.output(REPORT)
-    write_text(path, report_html(studies, made_by, drawn))
+    write_text(path, report_html(studies, made_by, drawn, section))
     return path
 
 
 def report_html(
-    studies: Sequence[Study], made_by: Mapping[str, Any], drawn: Sequence[Mapping[str, Drawing]] | None = None
+    studies: Sequence[Study],
+    made_by: Mapping[str, Any],
+    drawn: Sequence[Mapping[str, Drawing]] | None = None,
+    theory: str = "",
 ) -> str:
     """Return the report as a text.
 
@@ -66,6 +86,7 @@ def report_html(
         studies: finished studies, in the order of the report.
         made_by: how they were made.
         drawn: the studies' drawings, where they were made before.
+        theory: the section on theory, as HTML; none if empty.
 
     Returns:
         A whole HTML document.
@@ -78,10 +99,10 @@ def report_html(
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(
         title=escape("mambascope: " + ", ".join(names)),
-        navigation=" ".join([*links, '<a href="#made">How it was made</a>']),
+        navigation=" ".join([*links, *([navigation()] if theory else []), '<a href="#made">How it was made</a>']),
         summary=_summary(studies),
         tolerance=f"{TOLERANCE_BITS:g}",
-        models="\n".join(sections),
+        models="\n".join([*sections, theory]),
         made=_made(made_by),
     )
 

@@ -90,7 +90,7 @@ def test_importing_a_package_loads_no_torch():
 
 
 def test_promised_names_are_there():
-    for package in ("spectra", "analysis"):
+    for package in ("spectra", "simulate", "analysis"):
         module = importlib.import_module(f"mambascope.{package}")
         for name in module.__all__:
             assert getattr(module, name) is not None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import add_json, add_model, add_output, add_text, add_train_length, length
+from ..arguments import add_engine, add_json, add_model, add_output, add_text, add_train_length, length
 from ..console import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
+    from mambascope.analysis.heads import Heads
+    from mambascope.analysis.runs import RunFolder
     from mambascope.analysis.study import Study
+    from mambascope.analysis.theory import Theory
 
 
 def add(verbs: Any) -> None:
@@ -27,6 +30,10 @@ def add(verbs: Any) -> None:
     add_text(parser, "validation", "texts that a constant is chosen on. Default: bundled")
     parser.add_argument("--target-length", type=length, metavar="L", help="Default: 64 T, or as far as the texts reach")
     add_train_length(parser)
+    parser.add_argument("--no-theory", action="store_true", help="leave out the claims and the heads' predictions")
+    parser.add_argument("--trials", type=int, metavar="N", help="trials of an ordinary experiment. Default: 65536")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the simulations. Default: 0")
+    add_engine(parser)
     add_output(parser, default="mambascope-report")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -34,8 +41,10 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Study every model and write the report."""
+    from mambascope.analysis import heads as real_heads
     from mambascope.analysis.atomic import write_json
     from mambascope.analysis.study import planned_tokens, run_study
+    from mambascope.analysis.verify import TRIALS
     from mambascope.spectra.checkpoint import bundled_models
 
     from ..report import write_report, write_tables
@@ -57,11 +66,17 @@ def run(args: argparse.Namespace) -> None:
         "models": [source.argument for source in sources],
         "lengths": [[train_length, target] for _, _, train_length, target in jobs],
     }
+    trials = TRIALS if args.trials is None else args.trials
+    if not args.no_theory:
+        command |= {"theory": {"trials": trials, "seed": args.seed}}
     with run_folder(args, sources, command, read) as folder:
         assert folder is not None  # the option has a default
         keys = slugs([source.argument for source in sources])
         total = sum(planned_tokens(texts, t, target) for _, texts, t, target in jobs)
+        if not args.no_theory:
+            total += sum(real_heads.planned_tokens(texts.calibration, target) for _, texts, _, target in jobs)
         studies: list[Study] = []
+        heads: list[Heads] = []
         with progress(total, "report") as tick:
             for (source, texts, train_length, target), key in zip(jobs, keys, strict=True):
                 model = source.load(args)
@@ -79,8 +94,17 @@ def run(args: argparse.Namespace) -> None:
                 )
                 write_json(folder.output(f"scales/{key}.json"), one.proposal.scales.to_dict())
                 studies.append(one)
+                if not args.no_theory and one.proposal.acts and real_heads.can_replay(model):
+                    lengths = {"train_length": train_length, "target_length": target}
+                    scales = one.proposal.scales
+                    heads.append(
+                        real_heads.study_heads(
+                            model, texts.calibration, scales, **lengths, run=folder, key=key, tick=tick
+                        )
+                    )
+        theory = None if args.no_theory else _theory(trials, args, folder, heads)
         write_tables(folder, studies)
-        page = write_report(folder, studies, folder.made_by())
+        page = write_report(folder, studies, folder.made_by(), theory, heads)
     rows = [
         {
             "model": one.name,
@@ -96,3 +120,32 @@ def run(args: argparse.Namespace) -> None:
         print_table(rows)
         say("harm: bits per token above the fresh-window control, second half of L tokens")
         say(f"report: {page}")
+
+
+def _theory(trials: int, args: argparse.Namespace, folder: RunFolder, heads: list[Heads]) -> Theory:
+    """Verify the claims and write the tables of the theory part."""
+    from mambascope.analysis.theory import study_theory, theory_jobs
+    from mambascope.analysis.trials import planned_updates
+    from mambascope.analysis.verify import chosen_claims
+
+    from ..folders import workers_of
+    from ..tables import write_table
+
+    claims = chosen_claims([])
+    with progress(planned_updates(theory_jobs(claims, trials, args.seed)), "theory", "upd") as tick:
+        theory = study_theory(
+            claims,
+            trials=trials,
+            seed=args.seed,
+            engine=args.engine,
+            workers=workers_of(args),
+            run=folder,
+            tick=tick,
+        )
+    for name, rows in theory.rows().items():
+        write_table(folder, name, rows)
+    if heads:
+        write_table(folder, "heads", [row for each in heads for row in each.rows()])
+        kept = [{"model": each.scaled.name} | row for each in heads for row in each.scaled.to_dict()["heads"]]
+        write_table(folder, "scaled-heads", kept)
+    return theory

@@ -1,0 +1,108 @@
+"""Where independent pieces of work run: here, in worker processes, or on somebody's cluster, with the same results.
+
+A piece is a function of ``mambascope`` and plain arguments; what it returns depends on these alone, never on the
+worker, and results come back in the order of the pieces. So one worker, two, dask or ray give the same bytes. joblib
+does the rest; dask and ray are the user's choice and imported only when asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import joblib
+
+from mambascope.spectra.errors import MambascopeError, RefusedInputError
+
+ENGINES = ("sequential", "loky", "dask", "dask://HOST:PORT", "ray")
+
+
+class WorkerError(MambascopeError):
+    """A worker process died; what was finished before is kept."""
+
+    exit_code = 5
+
+
+@contextmanager
+def _backend(engine: str, jobs: int) -> Generator[None, None, None]:
+    """Make joblib use an engine inside the block."""
+    with ExitStack() as stack:
+        if engine == "sequential":
+            stack.enter_context(joblib.parallel_config(backend="sequential"))
+        elif engine == "loky":
+            stack.enter_context(joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1))
+        elif engine == "dask" or engine.startswith("dask://"):
+            _use_dask(stack, engine.partition("://")[2], jobs)
+        elif engine == "ray":
+            try:
+                from ray.util.joblib import register_ray
+            except ImportError as problem:
+                raise RefusedInputError("engine 'ray': ray is not installed; run pip install ray") from problem
+            register_ray()
+            stack.enter_context(joblib.parallel_config(backend="ray", n_jobs=jobs))
+        else:
+            raise RefusedInputError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+        yield
+
+
+def _use_dask(stack: ExitStack, address: str, jobs: int) -> None:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as problem:
+        raise RefusedInputError("engine 'dask': distributed is not installed; run pip install distributed") from problem
+    if address:
+        try:
+            client = Client(f"tcp://{address}", timeout="10s", set_as_default=True)
+        except (OSError, ValueError) as problem:
+            raise RefusedInputError(f"engine 'dask://{address}': no scheduler answers there ({problem})") from problem
+    else:
+        cluster = stack.enter_context(
+            LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=40)
+        )
+        client = Client(cluster, set_as_default=True)
+    stack.enter_context(closing(client))
+    stack.enter_context(joblib.parallel_config(backend="dask"))
+
+
+def default_jobs() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_in_order(
+    function: Callable[..., Any], pieces: Sequence[tuple[Any, ...]], *, engine: str = "sequential", jobs: int = 1
+) -> Iterator[Any]:
+    """Call a function with each piece's arguments.
+
+    Args:
+        function: an importable function of ``mambascope``.
+        pieces: arguments of each call.
+        engine: one of ``ENGINES``.
+        jobs: worker processes, where the engine starts them.
+
+    Yields:
+        What the calls return, in the order of the pieces, each as soon as it and those before it are there.
+
+    Raises:
+        RefusedInputError: an engine that is not known or not installed, or fewer than one worker.
+        WorkerError: a worker process died.
+    """
+    if jobs < 1:
+        raise RefusedInputError(f"--jobs {jobs}: expected at least 1")
+    if engine == "sequential" or (engine == "loky" and jobs == 1):
+        for piece in pieces:
+            yield function(*piece)
+        return
+    with _backend(engine, jobs):
+        results = joblib.Parallel(return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)(
+            joblib.delayed(function)(*piece) for piece in pieces
+        )
+        try:
+            yield from results
+        except joblib.externals.loky.process_executor.BrokenProcessPool as problem:
+            raise WorkerError(
+                f"a worker process died ({problem}); the same command goes on from what is in the run folder, "
+                "fewer --jobs need less memory"
+            ) from problem

@@ -1,0 +1,128 @@
+"""``mambascope verify``: what is true of the paper's claims about the norm of a Mamba state."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ..arguments import add_engine, add_json, add_output
+from ..console import print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from mambascope.analysis.verify import Verification
+    from mambascope.simulate.claims import Claim
+
+
+def add(verbs: Any) -> None:
+    """Add the command."""
+    parser = verbs.add_parser(
+        "verify",
+        help="derive, simulate and judge the paper's claims",
+        description="Derives each claim symbolically, simulates the recurrences that it is about, and says what holds, "
+        "what fails and what is true instead. Exit code 4 if a claim could not be settled or a negative control "
+        "did not fail.",
+        epilog="examples: mambascope verify   |   mambascope verify theorem-4.2 eq-6 --json   |   "
+        "mambascope verify --explain theorem-4.2",
+    )
+    parser.add_argument("claims", metavar="CLAIM", nargs="*", help="keys such as theorem-4.2. Default: all")
+    parser.add_argument("--trials", type=int, metavar="N", help="trials of an ordinary experiment. Default: 65536")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="root seed. Default: 0")
+    parser.add_argument("--explain", action="store_true", help="print statements and derivations, simulate nothing")
+    parser.add_argument("--latex", action="store_true", help="with --explain: as LaTeX")
+    add_engine(parser)
+    add_output(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Verify, or explain."""
+    from mambascope.analysis.theory import study_theory, theory_jobs
+    from mambascope.analysis.trials import planned_updates
+    from mambascope.analysis.verify import TRIALS, UndecidedError, chosen_claims, jobs_of, verify
+
+    from ..folders import theory_folder, workers_of
+
+    claims = chosen_claims(args.claims)
+    if args.explain:
+        explain(claims, args)
+        return
+    trials = TRIALS if args.trials is None else args.trials
+    command = {"claims": [claim.key for claim in claims], "trials": trials}
+    where: dict[str, Any] = {"trials": trials, "seed": args.seed, "engine": args.engine, "workers": workers_of(args)}
+    with theory_folder(args, command, args.seed) as folder:
+        jobs = (theory_jobs if folder else jobs_of)(claims, trials, args.seed)
+        with progress(planned_updates(jobs), "verify", "upd") as tick:
+            if folder is None:
+                found = verify(claims, tick=tick, **where)
+            else:
+                theory = study_theory(claims, run=folder, tick=tick, **where)
+                found = theory.verification
+        if folder:
+            from ..theory import write_theory
+
+            write_theory(folder, theory)
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        show(found)
+    if reasons := found.undecided():
+        raise UndecidedError("not settled: " + "; ".join(reasons) + "; more --trials narrow the error bars")
+
+
+def show(found: Verification) -> None:
+    """Print the verdict table, and what each claim should say."""
+    rows = []
+    for claim, verdict in zip(found.claims, found.verdicts, strict=True):
+        chosen = verdict.strongest()
+        z = max((c.distance(c.corrected) for c in verdict.comparisons if c.freedom is not None), key=abs, default=None)
+        rows.append({
+            "claim": claim.key,
+            "as printed": verdict.printed,
+            "corrected": verdict.corrected,
+            "derived": "yes" if verdict.derived else "NO",
+            "measured": f"{chosen.value:.5g} ± {chosen.error:.1g}",
+            "printed says": "-" if chosen.printed is None else f"{chosen.printed:.5g}",
+            "corrected says": f"{chosen.corrected:.5g}",
+            "worst z": "exact" if z is None else f"{z:+.1f}",
+            "control": "rejected" if verdict.control_failed else "NOT REJECTED",
+            "of": chosen.name,
+        })
+    print_table(rows)
+    print()
+    for claim, verdict in zip(found.claims, found.verdicts, strict=True):
+        if verdict.printed != "holds":
+            print(f"{claim.key}: {claim.printed}\n    is true instead: {claim.corrected}")
+    say(
+        f"chance that a true form was rejected anywhere: at most {found.family_error:.0e}; power to tell each claim "
+        f"from its rival: at least {found.weakest_power:.4f}; seed {found.seed}, {found.trials:,} trials"
+    )
+
+
+def explain(claims: list[Claim], args: argparse.Namespace) -> None:
+    """Print each claim's statement, assumptions and derivation."""
+    if args.json:
+        print_json({"claims": [_explained(claim) for claim in claims]})
+        return
+    for claim in claims:
+        derivation = claim.derive()
+        if args.latex:
+            print(f"% {claim.key}: {claim.title} ({claim.source})\n{derivation.latex()}\n")
+            continue
+        print(f"{claim.key}: {claim.title}\n{claim.source}\n\n  as printed: {claim.printed}")
+        print(f"  corrected:  {claim.corrected}\n  assumes:    {'; '.join(claim.assumptions)}\n")
+        print(derivation.text() + "\n")
+
+
+def _explained(claim: Claim) -> dict[str, Any]:
+    derivation = claim.derive()
+    steps = [
+        {"says": step.says, "left": str(step.left), "relation": step.relation, "right": str(step.right)}
+        for step in derivation.steps
+    ]
+    named = {name: getattr(claim, name) for name in ("title", "source", "printed", "corrected")}
+    return (
+        {"claim": claim.key, "assumptions": list(claim.assumptions), "steps": steps}
+        | named
+        | {"concludes": derivation.concludes}
+    )

@@ -1,0 +1,131 @@
+"""Laws as they are written on the command line: ``uniform:0,0.9``, ``gamma:0.5,0.1``, ``model:mamba2-tiny/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mambascope.simulate.laws import Beta, EigenvalueLaw, Listed, LogUniform, Uniform, two_point
+from mambascope.simulate.step_laws import Constant, Gamma, Markov, SoftplusNormal, StepLaw, Trace
+from mambascope.spectra.errors import RefusedInputError
+
+EIGENVALUE_LAWS = (
+    "uniform:LOW,HIGH  beta:A,B,LOW,HIGH  loguniform:LOW,HIGH (of rates)  point:L  twopoint:L1,L2[,W]  "
+    "model:NAME[/LAYER] (rates of a checkpoint); a HIGH near 1 is written 1-1e-8"
+)
+STEP_LAWS = (
+    "constant:DT  gamma:SHAPE,SCALE  softplus:MU,SIGMA  markov:DT1,DT2/P11,P12/P21,P22  trace:FILE.npy "
+    "(recorded steps, one row a document)"
+)
+
+
+def _distance(text: str) -> float:
+    """Return 1 - value of a decay, without rounding where it is written as 1-EPS."""
+    return float(text[2:]) if text.startswith("1-") else 1 - float(text)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def eigenvalue_law(text: str, step: float = 1.0) -> EigenvalueLaw:
+    """Read an eigenvalue law.
+
+    Args:
+        text: such as ``uniform:0,0.9``.
+        step: step size at which decays are stated.
+
+    Returns:
+        The law.
+
+    Raises:
+        RefusedInputError: it is not one, or its numbers make no sense.
+    """
+    kinds: dict[str, Callable[[str], EigenvalueLaw]] = {
+        "uniform": lambda rest: Uniform(float(rest.split(",")[0]), _distance(rest.split(",")[1]), step),
+        "beta": lambda rest: _beta(rest, step),
+        "loguniform": lambda rest: LogUniform(*_numbers(rest)),
+        "point": lambda rest: Listed((float(-np.log1p(-_distance(rest)) / step),)),
+        "twopoint": lambda rest: _two_point(rest, step),
+        "model": _rates_of_model,
+    }
+    return _read(text, kinds, EIGENVALUE_LAWS)  # type: ignore[no-any-return]
+
+
+def _two_point(text: str, step: float) -> Listed:
+    numbers = _numbers(text)
+    if len(numbers) not in {2, 3}:
+        raise ValueError("expected two decays and perhaps the first one's probability")
+    return two_point(numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else 0.5, step)
+
+
+def _beta(text: str, step: float) -> Beta:
+    *numbers, high = text.split(",")
+    a, b, low = map(float, numbers)
+    return Beta(a, b, low, _distance(high), step)
+
+
+def _rates_of_model(text: str) -> EigenvalueLaw:
+    from mambascope.spectra.checkpoint import open_checkpoint
+    from mambascope.spectra.eigenvalues import static_spectrum
+
+    name, slash, layer = text.rpartition("/")
+    whole = not slash or not layer.isdecimal()
+    rates = static_spectrum(open_checkpoint(text if whole else name)).rates
+    if not whole and int(layer) >= len(rates):
+        raise RefusedInputError(f"model:{text}: layer {layer} of {len(rates)}; layers count from 0")
+    chosen = rates if whole else [rates[int(layer)]]
+    return Listed(tuple(float(rate) for layer_rates in chosen for rate in layer_rates.ravel()))
+
+
+def step_law(text: str) -> StepLaw:
+    """Read a step law.
+
+    Args:
+        text: such as ``gamma:0.5,0.1``.
+
+    Returns:
+        The law.
+
+    Raises:
+        RefusedInputError: it is not one, or its numbers make no sense.
+    """
+    kinds: dict[str, Callable[[str], StepLaw]] = {
+        "constant": lambda rest: Constant(*_numbers(rest)),
+        "gamma": lambda rest: Gamma(*_numbers(rest)),
+        "softplus": lambda rest: SoftplusNormal(*_numbers(rest)),
+        "markov": _markov,
+        "trace": _trace,
+    }
+    return _read(text, kinds, STEP_LAWS)  # type: ignore[no-any-return]
+
+
+def _markov(text: str) -> Markov:
+    values, *rows = (tuple(_numbers(part)) for part in text.split("/"))
+    return Markov(values, tuple(rows))
+
+
+def _trace(text: str) -> Trace:
+    try:
+        array = np.load(Path(text), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as problem:
+        raise RefusedInputError(f"{text}: cannot be read as a .npy file of step sizes ({problem})") from problem
+    if array.ndim not in {1, 2} or array.dtype.kind not in "fiu" or not array.size:
+        raise RefusedInputError(f"{text}: expected numbers of shape (steps,) or (documents, steps), got {array.shape}")
+    rows = np.atleast_2d(array).astype(np.float64)
+    if not np.isfinite(rows).all() or (rows < 0).any():
+        raise RefusedInputError(f"{text}: step sizes must be finite and at least 0")
+    return Trace(tuple(map(tuple, rows.tolist())))
+
+
+def _read(text: str, kinds: dict[str, Callable[[str], Any]], known: str) -> Any:
+    name, _, rest = text.partition(":")
+    if name not in kinds:
+        raise RefusedInputError(f"law {text!r}: expected one of: {known}")
+    try:
+        return kinds[name](rest)
+    except (TypeError, ValueError, IndexError) as problem:
+        raise RefusedInputError(f"law {text!r}: {problem}; expected one of: {known}") from problem
