@@ -179,6 +179,21 @@ def bad_inputs(tmp_path):
         (["propose", "mamba2-tiny", "--device", "tpu"], "'tpu'"),
         (["spectrum", "mamba2-tiny", "-o", stranger], "thesis.tex"),
         (["train", "no-recipe", "--data", short, "-o", tmp_path / "t"], "no-recipe"),
+        (["verify", "theorem-42"], "did you mean theorem-4.2"),
+        (["verify", "--trials", "10"], "at least 256"),
+        (["verify", "eq-6", "--engine", "spark"], "'spark'"),
+        (["verify", "eq-6", "--jobs", "0"], "--jobs 0"),
+        (["simulate", "--law", "uniform:0,2"], "uniform:0,2"),
+        (["simulate", "--law", "cauchy:1"], "cauchy"),
+        (["simulate", "--law", "point:nan"], "point:nan"),
+        (["simulate", "--law", "model:mamba2-tiny/9"], "layer 9 of 4"),
+        (["simulate", "--law", "model:mamba3-tiny"], "mamba3-tiny"),
+        (["simulate", "--steps", "gamma:1"], "gamma:1"),
+        (["simulate", "--steps", f"trace:{tmp_path / 'empty.npy'}"], "empty.npy"),
+        (["simulate", "--steps", "markov:1,2/0.5,0.4/0.5,0.5"], "sum to 1"),
+        (["simulate", "--trials", "1"], "at least 2"),
+        (["simulate", "--channels", "0"], "at least 1"),
+        (["simulate", "--rho", "1"], "rho"),
     ]
 
 
@@ -192,6 +207,85 @@ def test_bad_input_gives_one_line_and_exit_code_3(capsys, tmp_path):
         assert message in told[0], (words, told)
         assert "Traceback" not in err
     assert (tmp_path / "stranger/thesis.tex").read_text() == "mine"
+
+
+def test_verify_tells_people_and_scripts_what_it_found(capsys):
+    words = ["verify", "theorem-4.2", "eq-6", "--trials", "16384", "--engine", "sequential"]
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    assert "theorem-4.2" in out
+    assert "is true instead: E||h||^2 = (artanh lmax - artanh lmin)" in out
+    assert "chance that a true form was rejected anywhere: at most 1e-06" in err
+    verdicts = rows_of(capsys, *words, key="verdicts")
+    assert [v["printed_holds"] for v in verdicts] == [True, False]
+    assert all(v["corrected_holds"] for v in verdicts)
+
+
+def test_verify_exits_with_4_when_a_claim_is_not_settled(capsys, monkeypatch):
+    monkeypatch.setattr("mambascope.analysis.verify.derivation_failures", lambda key: ["an integral"])
+    code, out, err = run(capsys, "verify", "eq-6", "--trials", "16384", "--engine", "sequential")
+    assert code == 4
+    assert "NO" in out
+    assert "eq-6 (" in err
+    assert "an integral" in err
+
+
+def test_verify_explains_and_simulates_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("mambascope.analysis.verify.run_jobs", lambda *_, **__: pytest.fail("simulated"))
+    code, out, _ = run(capsys, "verify", "--explain", "theorem-4.2")
+    assert code == 0
+    assert "as printed: E||h||^2 = log(" in out
+    assert "(1)" in out
+    assert "Therefore:" in out
+    assert "⌠" in out
+    _, latex, _ = run(capsys, "verify", "--explain", "theorem-4.2", "--latex")
+    assert r"\begin{enumerate}" in latex
+    (told,) = rows_of(capsys, "verify", "--explain", "theorem-4.2", key="claims")
+    assert len(told["steps"]) > 5
+    assert told["concludes"]
+
+
+def test_verify_and_simulate_keep_a_run(capsys, tmp_path):
+    for command, table in (
+        (["verify", "theorem-4.2", "--trials", "8192"], "comparisons.csv"),
+        (["simulate", "--law", "uniform:0,1-1e-8", "--times", "64,1k", "--trials", "500"], "simulation.csv"),
+    ):
+        out = tmp_path / command[0]
+        words = [*command, "--engine", "sequential", "-o", out]
+        assert run(capsys, *words)[0] == 0
+        first = (out / "journal.jsonl").read_bytes()
+        assert run(capsys, *words)[0] == 0  # the same command resumes: nothing is done again
+        assert (out / "journal.jsonl").read_bytes() == first
+        assert (out / "tables" / table).stat().st_size > 100
+        code, _, err = run(capsys, *words, "--seed", "5")
+        assert code == 3
+        assert "different run" in err
+    assert (tmp_path / "verify/figures/theory-claims.pdf").stat().st_size > 5000
+
+
+def test_simulate_prints_exact_values_and_flags(capsys):
+    words = ["simulate", "--law", "uniform:0,1-1e-8", "--times", "16,1k", "--trials", "1000", "--qmc", "256"]
+    rows = rows_of(capsys, *words, "--engine", "sequential")
+    assert [row["steps"] for row in rows] == [16, 1024]
+    assert all(abs(row["z"]) < 5.5 for row in rows)
+    assert not rows[1]["covered"]
+    assert rows[0]["qmc"] == pytest.approx(rows[0]["exact"], rel=0.01)
+    for law, steps in (("beta:2,2,0.1,0.9", "softplus:-2,1"), ("model:mamba2-tiny/1", "markov:.1,.9/.9,.1/.2,.8")):
+        (row,) = rows_of(capsys, "simulate", "--law", law, "--steps", steps, "--times", "64", "--trials", "4000")
+        assert abs(row["z"]) < 5.5
+    (row,) = rows_of(
+        capsys, "simulate", "--kind", "scalar_identity", "--law", "twopoint:0.3,0.95,0.25", "--mixing", "3",
+        "--discretisation", "zoh", "--mean", "0.2", "--times", "64", "--trials", "4000",
+    )  # fmt: skip
+    assert abs(row["z"]) < 5.5
+
+
+def test_simulate_reads_recorded_steps(capsys, tmp_path):
+    np.save(tmp_path / "dt.npy", np.full((2, 10), 0.1, dtype=np.float32))
+    rows = rows_of(capsys, "simulate", "--law", "point:0.9", "--steps", f"trace:{tmp_path / 'dt.npy'}", "--times", "50")
+    constant = rows_of(capsys, "simulate", "--law", "point:0.9", "--steps", "constant:0.1", "--times", "50")
+    assert rows[0]["exact"] is None
+    assert rows[0]["mean"] == pytest.approx(constant[0]["mean"], rel=1e-6)  # the same noise, steps rounded to float32
 
 
 def test_what_a_run_depends_on_is_in_its_manifest(capsys, tmp_path, book):
@@ -272,7 +366,8 @@ def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, arch):
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
     folder = tiny.save_tiny(tmp_path / "my-model", arch)
-    words = ["report", folder, "--target-length", "128", "-o", tmp_path / "out"]
+    words = ["report", folder, "--target-length", "128", "-o", tmp_path / "out", "--engine", "sequential"]
+    words += ["--trials", "256"] if arch == "mamba2" else ["--no-theory"]
     for role, split in (("text", "test"), ("calibration", "calibration"), ("validation", "validation")):
         path = tmp_path / f"{role}.txt"
         path.write_bytes(text_files(split)[0].read_bytes()[:700])
@@ -282,6 +377,7 @@ def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, arch):
     assert row["harm none"] is not None
     page = (tmp_path / "out/report.html").read_text()
     assert "my-model" in page
+    assert ("What theory says" in page) == (arch == "mamba2")
     assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "finished"
     names = {path.name for path in (tmp_path / "out/tables").iterdir()}
     assert {"perplexity.csv", "spectrum.csv", "norms.csv", "diagnosis.csv", "proposal.csv", "constants.csv"} <= names
