@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mambascope.simulate import energy_gain, mean_gain
+from mambascope.simulate.roots import solve_factor
 
 from .write_statistics import WriteMoments
 
@@ -31,7 +32,6 @@ and channels of mamba-tiny are 0.8 and 2.3 % (``long_run``), 0.9 and 2.0 % (``an
 takes no noise to be white, and from a quarter of that text its scale rule kept 40 of 40 heads to 15 %, not 38."""
 
 _FASTEST = 50.0  # a rate at which nothing is left of a token by the next one
-_HALVINGS = 60
 
 
 def parts(moments: WriteMoments, form: Form = DEFAULT_FORM) -> tuple[Floats, Floats]:
@@ -107,7 +107,7 @@ def second_moment(
 def scale_rule(moments: WriteMoments, target_length: float, form: Form = DEFAULT_FORM) -> Floats:
     """Return the factor on A that keeps a head's predicted norm at the target length at its predicted norm at T.
 
-    Solves G_L(s r) = G_T(r) by bisection in ln(s r); G_L falls with the rate, so there is one root, and s >= 1.
+    Solves G_L(s r) = G_T(r); G_L falls with the rate, so there is one root, and s >= 1.
 
     Args:
         moments: of one layer, from windows of T tokens.
@@ -117,11 +117,12 @@ def scale_rule(moments: WriteMoments, target_length: float, form: Form = DEFAULT
     Returns:
         s, of the layer's shape.
     """
-    rate = np.maximum(moments.rate, 1e-30)
+    slow = np.maximum(moments.rate, 1e-30)
     wanted = second_moment(moments, moments.train_length, form=form)
-    low, high = np.log(rate), np.log(np.maximum(rate, _FASTEST))
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        above = second_moment(moments, target_length, form=form, factor=np.exp(middle) / rate) > wanted
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.where(moments.rate > 0, np.maximum(np.exp(low) / rate, 1), 1)  # no factor moves a rate of 0
+    root = solve_factor(
+        lambda s: second_moment(moments, target_length, form=form, factor=s),
+        np.where(wanted > 0, wanted, 1.0),  # a mode that writes nothing keeps its rate
+        np.ones_like(slow),
+        np.maximum(_FASTEST / slow, 1.0),
+    )
+    return np.where(moments.rate > 0, root.factor, 1.0)  # no factor moves a rate of 0

@@ -109,9 +109,13 @@ def test_the_readme_shows_commands_that_exist():
     assert shown <= set(COMMANDS)
 
 
-def test_the_readme_example_runs(tmp_path, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def test_the_readme_examples_run(tmp_path, monkeypatch, capsys):
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
-    assert "fresh-window" in capsys.readouterr().out
+    assert len(examples) == 2
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "fresh-window" in out
+    assert "'covered':" in out
     assert (tmp_path / "scales.json").stat().st_size > 100
