@@ -64,8 +64,8 @@ class ScaledHead:
         """Why it does not pass; empty where it does.
 
         Near L, fresh unscaled windows or the steps themselves may differ from training windows by more than the rest of
-        the ratio does; else that rest is within twice its standard error, or it is due to a memory of the writes that
-        neither their mean nor white noise has.
+        the ratio does; else that rest is within twice its standard error, or it is said to be unexplained (a memory of
+        the writes that neither their mean nor white noise has would show so).
         """
         if self.passes:
             return ""
@@ -73,7 +73,7 @@ class ScaledHead:
         if max(fresh, steps) >= rest:
             name = "inputs drift" if fresh >= steps else "steps drift"
         else:
-            name = "few effective samples" if rest <= 2 * self.error else "memory of the writes"
+            name = "few effective samples" if rest <= 2 * self.error else "not explained by drift or noise"
         return (
             f"{name}: norm {self.scaled:.2f} of its target, fresh unscaled windows near L {self.fresh:.2f}, "
             f"steps there {self.steps:.2f} of those in training windows, error {self.error:.0%}"

@@ -24,7 +24,7 @@ from .tables import write_table
 
 PRINTED_COLOUR, TRUE_COLOUR, DATA_COLOUR = "#D55E00", "#0072B2", "#000000"
 COLUMNS = 3
-FEWEST_POINTS = 3
+FEWEST_POINTS = 2
 """A claim's curve is drawn if the simulation has at least this many points on it."""
 COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00")
 
@@ -161,8 +161,8 @@ def theory_drawings(theory: Theory) -> dict[str, Drawing]:
             Drawing(
                 "claims",
                 claims_figure(theory.verification),
-                "Each point is the recurrence itself, run with eigenvalues, B and inputs drawn anew in every trial. "
-                "Dashed: the form as printed. Solid: the corrected form.",
+                "Each point is the mean of independent trials of the recurrence itself. Dashed: the form as printed. "
+                "Solid: the corrected form.",
                 f"The simulation lies up to {apart:,.0f} standard errors from the printed forms and at most {off:.1f} "
                 "from the corrected ones.",
             )
@@ -176,7 +176,7 @@ def theory_drawings(theory: Theory) -> dict[str, Drawing]:
             growth_figure(theory),
             "Lines: exact expectation. Points with bands: simulation, five standard errors either way. A state with "
             "decays below 1 and stationary inputs saturates; before that its energy grows at most four times a "
-            "doubling (constant input), twice under noise.",
+            "doubling (constant input), twice under white noise.",
             f"Over the last doubling, to {steps:,} steps, energy grows {last[fastest]:.2f} times in the fastest case "
             f"({fastest}).",
         )

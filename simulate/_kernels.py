@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from .step_laws import CONSTANT, GAMMA, MARKOV, SOFTPLUS_NORMAL
-from .threefry import INPUTS, JIT, STEPS, double_of, normal_pair, open_uniform, scramble
+from .threefry import INPUTS, JIT, STEPS, double_of, fma, normal_pair, open_uniform, scramble
 
 _ATTEMPTS = 64  # of the gamma sampler, whose acceptance is above 0.95 each
 _GAMMA, _SOFTPLUS, _MARKOV, _CONSTANT = GAMMA, SOFTPLUS_NORMAL, MARKOV, CONSTANT
@@ -84,20 +84,21 @@ def exp_negative(r):  # type: ignore[no-untyped-def]
     """Return exp(-r) for r >= 0 to 3e-16, 0 above 708; plain arithmetic, so that a loop over it becomes vector code."""
     x = -min(r, 708.0)
     n = math.floor(x * 1.4426950408889634 + 0.5)
-    f = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10  # ln 2 in two parts
+    n = np.float64(n)
+    f = fma(n, -1.90821492927058770002e-10, fma(n, -6.93147180369123816490e-01, x))  # ln 2 in two parts
     p = 1.0 / 6227020800.0  # Taylor to f^13: the rest is below 4e-18 for |f| <= ln(2) / 2
-    p = p * f + 1.0 / 479001600.0
-    p = p * f + 1.0 / 39916800.0
-    p = p * f + 1.0 / 3628800.0
-    p = p * f + 1.0 / 362880.0
-    p = p * f + 1.0 / 40320.0
-    p = p * f + 1.0 / 5040.0
-    p = p * f + 1.0 / 720.0
-    p = p * f + 1.0 / 120.0
-    p = p * f + 1.0 / 24.0
-    p = p * f + 1.0 / 6.0
-    p = p * f + 0.5
-    p = (p * f + 1.0) * f + 1.0
+    p = fma(p, f, 1.0 / 479001600.0)
+    p = fma(p, f, 1.0 / 39916800.0)
+    p = fma(p, f, 1.0 / 3628800.0)
+    p = fma(p, f, 1.0 / 362880.0)
+    p = fma(p, f, 1.0 / 40320.0)
+    p = fma(p, f, 1.0 / 5040.0)
+    p = fma(p, f, 1.0 / 720.0)
+    p = fma(p, f, 1.0 / 120.0)
+    p = fma(p, f, 1.0 / 24.0)
+    p = fma(p, f, 1.0 / 6.0)
+    p = fma(p, f, 0.5)
+    p = fma(fma(p, f, 1.0), f, 1.0)
     return p * double_of((np.int64(n) + np.int64(1023)) << np.int64(52)) if r <= 708.0 else 0.0
 
 
@@ -134,7 +135,7 @@ def _mix(B, x, group, u):  # type: ignore[no-untyped-def]
         for j in range(B.shape[1]):
             row, of_input = B[i, j], x[j * group : (j + 1) * group]
             for g in range(group):
-                out[g] += row[g] * of_input[g]
+                out[g] = fma(row[g], of_input[g], out[g])
 
 
 @numba.jit(**JIT)
@@ -142,7 +143,7 @@ def _squared_norms(h, group, out):  # type: ignore[no-untyped-def]
     out[:] = 0.0
     for first in range(0, h.shape[0], group):
         for g in range(group):
-            out[g] += h[first + g] * h[first + g]
+            out[g] = fma(h[first + g], h[first + g], out[g])
 
 
 @numba.jit(**JIT)
@@ -190,14 +191,14 @@ def run_group(key, first, a, B, inputs, kind, two, table, zoh, times, h, out):  
         z_t = z[t % 4]
         if plain and not mixed:
             for lane in range(h.shape[0]):
-                h[lane] = decay[lane] * h[lane] + gain[lane] * z_t[lane]
+                h[lane] = fma(decay[lane], h[lane], gain[lane] * np.float64(z_t[lane]))
         else:
             _shape_inputs(z_t, mean, sd, rho, t == 0, noise, x)
             if mixed:
                 _mix(B, x, group, u)
             driven = u if mixed else x
             for lane in range(h.shape[0]):
-                h[lane] = decay[lane] * h[lane] + gain[lane] * driven[lane]
+                h[lane] = fma(decay[lane], h[lane], gain[lane] * driven[lane])
         if t + 1 == times[done]:
             _squared_norms(h, group, out[done])
             done += 1

@@ -99,15 +99,34 @@ class Beta:
         return _rates_of_distance(self.eps + (1 - self.eps - self.low) * from_top, self.step)
 
     def expect(self, of_rate: OfRate) -> float:
-        """Return the expectation, by quadrature in the distance from the largest decay."""
+        """Return the expectation, by quadrature over each half in the distance from its own end."""
         width = 1 - self.eps - self.low
-        constant = scipy.special.beta(self.a, self.b)
 
-        def density(y: Floats) -> Floats:  # y in (0, 1), from the top
-            weight = np.exp(scipy.special.xlog1py(self.a - 1, -y) + scipy.special.xlogy(self.b - 1, y)) / constant
-            return np.asarray(weight * of_rate(_rates_of_distance(self.eps + width * y, self.step)))
+        def mass(near: Floats, a: float, b: float) -> Floats:  # of a law with shape b at the end that is near
+            return np.asarray(np.exp(scipy.special.xlog1py(a - 1, -near) + scipy.special.xlogy(b - 1, near)))
 
-        return _integral(density, 1.0)
+        def top(y: Floats) -> Floats:
+            return np.asarray(mass(y, self.a, self.b) * of_rate(_rates_of_distance(self.eps + width * y, self.step)))
+
+        def bottom(y: Floats) -> Floats:
+            distance = self.eps + width * (1 - y)
+            return np.asarray(mass(y, self.b, self.a) * of_rate(_rates_of_distance(distance, self.step)))
+
+        total = sum(_folded(half, shape) for half, shape in ((top, self.b), (bottom, self.a)))
+        return total / float(scipy.special.beta(self.a, self.b))
+
+
+def _folded(density: Callable[[Floats], Floats], shape: float) -> float:
+    """Integrate from 0 to 1/2 a density that goes like y^(shape - 1) at 0, in u = y^shape where that is singular."""
+    if shape >= 1:
+        return _integral(density, 0.5)
+
+    def smooth(u: Floats) -> Floats:
+        y = u ** (1 / shape)
+        safe = np.maximum(y, np.finfo(np.float64).tiny)
+        return np.asarray(density(safe) * safe ** (1 - shape) / shape)
+
+    return _integral(smooth, 0.5**shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +201,6 @@ def uniform(low: float, high: float, step: float = 1.0) -> Uniform:
 def _check_interval(low: float, eps: float, step: float, *, closed: bool = False) -> None:
     enough = eps >= 0 if closed else eps > 0
     if not (0 <= low <= 1 - eps and enough and step > 0):
-        raise ValueError(f"decays on [{low}, 1 - {eps}]: expected 0 <= low <= 1 - eps, eps above 0, step above 0")
+        raise ValueError(
+            f"decays on [{low:g}, {1 - eps:g}], step {step:g}: expected 0 <= low <= high < 1 and a step above 0"
+        )

@@ -162,9 +162,9 @@ def estimate(
     """
     if trials < 2:
         raise ValueError(f"trials {trials}: expected at least 2, for an error bar")
-    times = (horizon_steps,) if isinstance(horizon_steps, int) else tuple(horizon_steps)
+    times = tuple(int(t) for t in np.atleast_1d(horizon_steps))
     paths = Paths(recurrence, times)
-    words = key_words(key) if isinstance(key, int) else key
+    words = key if isinstance(key, np.ndarray) and key.ndim else key_words(int(key))
     parts = []
     for first, count in blocks(paths.updates(), trials):
         parts.append(paths.run(words, first, count))

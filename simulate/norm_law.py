@@ -84,12 +84,24 @@ class NormLaw:
 
         Raises:
             ValueError: a probability of 0, 1 or outside.
+            ArithmeticError: a quantile was not found.
         """
         p = np.asarray(probability, dtype=np.float64)
         if not ((p > 0) & (p < 1)).all():
             raise ValueError("probabilities: expected 0 < p < 1")
-        low, high = (2 * self.weights.max() * scipy.special.gammaincinv(n / 2, p) for n in (1, self.weights.size))
-        return solve_factor(self.cdf, p, low * (1 - 1e-6), high * (1 + 1e-6)).factor
+        size = self.weights.size
+        # between what all entries would give with the smallest weight, or one alone with the largest, and all with it
+        low = 2 * np.maximum(
+            self.weights.max() * scipy.special.gammaincinv(0.5, p),
+            self.weights.min() * scipy.special.gammaincinv(size / 2, p),
+        )
+        high = 2 * self.weights.max() * scipy.special.gammaincinv(size / 2, p)
+        low, high = low * (1 - 1e-6), high * (1 + 1e-6)
+        lower = solve_factor(self.cdf, p, low, high)
+        upper = solve_factor(self.sf, 1 - p, low, high)
+        if not (np.where(p < 0.5, lower.solved, upper.solved)).all():
+            raise ArithmeticError(f"a quantile of {size} weighted squares was not found at p = {p}")
+        return np.where(p < 0.5, lower.factor, upper.factor)
 
     def sample(self, size: int, rng: np.random.Generator) -> Floats:
         """Return independent draws, without stepping the recurrence.
@@ -110,10 +122,16 @@ class NormLaw:
         result = np.where(flat > 0, 0.0, 1.0) if upper else np.where(flat > 0, 1.0, 0.0)
         scale = self.weights.max()
         weights, y = self.weights / scale, flat[inside] / scale
-        above = y > weights.sum()
+        above, tiny = y > weights.sum(), y < 1e-16 * weights.min()
         nearer = np.empty_like(y)
         for right in (False, True):
-            nearer[above == right] = tail(weights, y[above == right], upper=right)
+            chosen = (above == right) & ~tiny
+            nearer[chosen] = tail(weights, y[chosen], upper=right)
+        # next to 0 the density is that of independent normals at 0, over a ball
+        half = weights.size / 2
+        with np.errstate(under="ignore"):
+            log_volume = half * np.log(y[tiny] / 2) - scipy.special.gammaln(half + 1) - np.log(weights).sum() / 2
+            nearer[tiny] = np.exp(log_volume)
         result[inside] = np.where(above == upper, nearer, 1 - nearer)
         return np.asarray(result.reshape(points.shape))
 

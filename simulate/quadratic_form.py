@@ -48,7 +48,11 @@ def _tail_block(w: Floats, x: Floats, upper: bool) -> Floats:
     step = (1 / s0**2 + 2 * np.square(pole).sum(-1)) ** -0.5
     coarse = [_log_integrand(pole, x, s0, step, np.full(x.size, b), _NODES[::8]).real for b in _BENDS]
     ends = np.stack([np.append(real, real[:, -1:] + 30, axis=1) for real in coarse])  # an unreached end weighs e^30
-    bend = np.array(_BENDS)[np.argmin(np.logaddexp.reduce(ends, axis=-1), axis=0)]  # least area: least is lost
+    area = np.logaddexp.reduce(ends, axis=-1)  # (bends, points); least area: least is lost
+    # a path more bent than that of steepest descent passes the pole so closely that coarse nodes miss the peak there
+    order = 1 + np.square(pole.sum(-1)) / (2 * np.square(pole).sum(-1))
+    area[np.array(_BENDS)[:, None] > 2 / (3 * np.sqrt(order))] = np.inf
+    bend = np.array(_BENDS)[np.argmin(area, axis=0)]
     values = np.exp(_log_integrand(pole, x, s0, step, bend, _NODES)) * (1j - 2 * bend[:, None] * _NODES)
     half = values.sum(-1).imag - 0.5  # the other half is its mirror image; the node at 0 counts once
     height = s0 * x - np.log(np.abs(s0)) - np.log1p(2 * w * s0[:, None]).sum(-1) / 2

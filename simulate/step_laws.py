@@ -51,10 +51,10 @@ class Markov:
     def __post_init__(self) -> None:
         P = np.array(self.transition, dtype=np.float64)
         n = len(self.values)
-        if P.shape != (n, n) or (P < 0).any() or np.abs(P.sum(1) - 1).max() > 1e-9:
+        if P.shape != (n, n) or (P < 0).any() or np.abs(P.sum(1) - 1).max() > 1e-12:
             raise ValueError(f"transition matrix: expected {n} x {n} with rows that sum to 1, got {self.transition}")
-        if min(self.values) < 0:
-            raise ValueError(f"step sizes {self.values}: expected none below 0")
+        if not (np.isfinite(self.values).all() and min(self.values) >= 0 and max(self.values) > 0):
+            raise ValueError(f"step sizes {self.values}: expected finite ones, none below 0, not all 0")
 
     def stationary(self) -> Floats:
         """Return the stationary probabilities of the states, (states,)."""
@@ -71,6 +71,9 @@ class Trace:
     def __post_init__(self) -> None:
         if not self.rows or len({len(row) for row in self.rows}) != 1 or not self.rows[0]:
             raise ValueError("a trace needs rows of equal length, at least one step each")
+        steps = np.array(self.rows, dtype=np.float64)
+        if not (np.isfinite(steps).all() and steps.min() >= 0):
+            raise ValueError("a trace of step sizes: expected finite numbers of at least 0")
 
 
 StepLaw = Constant | Gamma | SoftplusNormal | Markov | Trace

@@ -84,6 +84,7 @@ class Derivation:
             lines += ["", f"({number}) {step.says}"]
             row = sympy.pretty(_Row(step.left, signs[step.relation], step.right), use_unicode=True, wrap_line=False)
             lines += [f"      {line}" for line in row.splitlines()]
+            lines += [f"      checked at {_points(step.at)}"] if step.relation != "=" else []
         return "\n".join([*lines, "", f"Therefore: {self.concludes}"])
 
     def latex(self) -> str:
@@ -92,8 +93,15 @@ class Derivation:
         lines = [r"\begin{enumerate}"]
         for step in self.steps:
             formula = f"{sympy.latex(step.left)} {signs[step.relation]} {sympy.latex(step.right)}"
-            lines += [rf"\item {step.says}", rf"\[ {formula} \]"]
+            checked = f" (checked at {_points(step.at)})" if step.relation != "=" else ""
+            lines += [rf"\item {step.says}{checked}", rf"\[ {formula} \]"]
         return "\n".join([*lines, r"\end{enumerate}", f"Therefore: {self.concludes}"])
+
+
+def _points(at: Points) -> str:
+    return "; ".join(
+        ", ".join(f"{symbol} = {value}" for symbol, value in point.items()) or "no symbols" for point in at
+    )
 
 
 def _equal(left: sympy.Expr, right: sympy.Expr) -> bool:
@@ -105,7 +113,7 @@ def _equal(left: sympy.Expr, right: sympy.Expr) -> bool:
         return True
     difference = sympy.simplify(left - right)
     if difference != 0:
-        difference = sympy.simplify(sympy.expand_log(sympy.expand(difference.rewrite(sympy.exp)), force=True))
+        difference = sympy.simplify(sympy.expand_log(sympy.expand(difference.rewrite(sympy.exp))))
     return bool(difference == 0)
 
 

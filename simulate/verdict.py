@@ -2,10 +2,11 @@
 
 Each comparison holds a simulated mean with its standard error against the form as printed and the corrected form. A
 form is rejected when it lies further from the mean than a critical number of standard errors, set so that the chance to
-reject any true form in a whole run is at most ``FAMILY_ERROR``: that chance is shared equally among the comparisons
-(Bonferroni), each with Student's t and, for the skewness of the mean, the leading term of Cramer's large deviations,
-which multiplies a tail at z by exp(|skewness| z^3 / 6). A deterministic comparison has an error bound in place of a
-standard error and no chance of a false alarm.
+reject any true form in a whole run is at most ``FAMILY_ERROR``. That chance is shared equally among the comparisons
+(Bonferroni); each takes Student's t and, for the skewness g of the mean, the leading term of the large deviations of a
+mean divided by its own standard error, which multiplies one tail at z by exp(|g| z^3 / 3) (Jing, Shao and Wang 2003).
+The skewness is that of the sample, so that a run needs trials enough to know it: ``analysis.verify`` asks for them. A
+deterministic comparison has an error bound in place of a standard error and no chance of a false alarm.
 """
 
 from __future__ import annotations
@@ -105,6 +106,16 @@ class Comparison:
     x: float | None = None
     """Abscissa, for a figure."""
 
+    @property
+    def sound(self) -> bool:
+        """Whether value, error and corrected form are numbers; nothing follows from a comparison that is not sound."""
+        return all(map(math.isfinite, (self.value, self.error, self.corrected))) and self.error >= 0
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the value is a mean over trials, not a computed number."""
+        return self.freedom is not None
+
     def distance(self, form: float) -> float:
         """Return how many errors the value lies above a form; infinite beside an exact number."""
         gap = self.value - form
@@ -116,6 +127,13 @@ class Comparison:
             return 1.0
         return _critical(chance, self.freedom, abs(self.skewness))
 
+    def false_alarm(self, chance: float) -> float:
+        """Return the chance to reject the truth at the critical distance; 0 where nothing is ever rejected."""
+        critical = self.critical(chance)
+        if self.freedom is None or not math.isfinite(critical):
+            return 0.0
+        return math.exp(_log_tail(critical, self.freedom, abs(self.skewness)))
+
     def rejects(self, form: float, chance: float) -> bool:
         """Return whether a form is rejected."""
         return abs(self.distance(form)) > self.critical(chance)
@@ -125,6 +143,8 @@ class Comparison:
         if self.rival is None:
             return 1.0
         effect = abs(self.rival - self.corrected)
+        if not self.sound or not effect:
+            return 0.0
         if self.freedom is None:
             return 1.0 if effect > 2 * self.error else 0.0
         return float(scipy.stats.norm.cdf(effect / self.error - self.critical(chance))) if self.error else 1.0
@@ -144,17 +164,23 @@ def exactly(
     return Comparison(name, value, bound, printed, corrected, rival if rival is not None else printed, x=x)
 
 
-def _critical(chance: float, freedom: int, skewness: float) -> float:
-    def excess(z: float) -> float:
-        return math.log(2) + float(scipy.stats.t.logsf(z, freedom)) + skewness * z**3 / 6 - math.log(chance)
+def _log_tail(z: float | Floats, freedom: int, skewness: float) -> Any:
+    """Logarithm of the chance that a mean lies further than z of its own standard errors from the truth."""
+    return math.log(2) + scipy.stats.t.logsf(z, freedom) + skewness * z**3 / 3
 
+
+def _critical(chance: float, freedom: int, skewness: float) -> float:
     # the correction is the leading term of a series in skewness * z: beyond 1 it says nothing, and nothing is rejected
     furthest = min(1 / skewness, 60.0) if skewness > 0 else 60.0
     grid = np.linspace(0.0, furthest, 121)
-    low_enough = np.flatnonzero(scipy.stats.t.logsf(grid, freedom) + skewness * grid**3 / 6 <= math.log(chance / 2))
+    low_enough = np.flatnonzero(_log_tail(grid, freedom, skewness) <= math.log(chance))
     if not low_enough.size:
         return math.inf
     first = int(low_enough[0])
+
+    def excess(z: float) -> float:
+        return float(_log_tail(z, freedom, skewness)) - math.log(chance)
+
     return 0.0 if first == 0 else float(scipy.optimize.brentq(excess, grid[first - 1], grid[first], xtol=1e-6))
 
 
@@ -175,25 +201,43 @@ class Verdict:
 
     @property
     def printed(self) -> Word:
-        """What becomes of the claim as printed."""
+        """What becomes of the claim as printed.
+
+        It fails with one comparison that rejects it, and holds in part if others confirm it with power; it holds if
+        none rejects it and one that could have done so does not.
+        """
         told = [c for c in self.comparisons if c.printed is not None]
+        if not all(c.sound for c in self.comparisons):
+            return "undecided"
         wrong = [c for c in told if c.printed is not None and c.rejects(c.printed, self.chance)]
         right = [c for c in told if c not in wrong and (c.printed == c.corrected or c.rival != c.printed)]
+        sure = any(c.rival is not None and c.power(self.chance) >= POWER for c in right)
         if wrong:
-            return "holds in part" if right and all(c.power(self.chance) >= POWER for c in right) else "fails"
-        return "holds" if told and self.power >= POWER else "undecided"
+            return "holds in part" if sure else "fails"
+        return "holds" if sure else "undecided"
 
     @property
     def corrected(self) -> Word:
-        """What becomes of the corrected form."""
+        """What becomes of the corrected form; nothing, where the data could not have rejected a wrong one."""
+        if not all(c.sound and math.isfinite(c.critical(self.chance)) for c in self.comparisons):
+            return "undecided"
         if any(c.rejects(c.corrected, self.chance) for c in self.comparisons):
             return "fails"
         return "holds" if self.power >= POWER else "undecided"
 
     @property
     def power(self) -> float:
-        """Largest power among the comparisons that have a rival: one of them suffices to decide."""
-        return max((c.power(self.chance) for c in self.comparisons if c.rival is not None), default=0.0)
+        """Largest power of a simulated comparison to reject its rival: one of them suffices to decide."""
+        return self._power(simulated=True)
+
+    @property
+    def power_computed(self) -> float | None:
+        """The same of computed comparisons, which have no noise; None where there is none."""
+        return self._power(simulated=False) if any(not c.simulated for c in self.comparisons) else None
+
+    def _power(self, *, simulated: bool) -> float:
+        chosen = [c for c in self.comparisons if c.simulated == simulated and c.rival is not None]
+        return max((c.power(self.chance) for c in chosen), default=0.0)
 
     @property
     def derived(self) -> bool:
@@ -203,7 +247,7 @@ class Verdict:
     @property
     def control_failed(self) -> bool:
         """Whether the check failed where an assumption was violated, as it must."""
-        return bool(self.controls) and all(c.rejects(c.corrected, self.chance) for c in self.controls)
+        return bool(self.controls) and all(c.sound and c.rejects(c.corrected, self.chance) for c in self.controls)
 
     @property
     def decisive(self) -> bool:
@@ -237,6 +281,7 @@ class Verdict:
             "control_failed": self.control_failed,
             "decisive": self.decisive,
             "power": self.power,
+            "power_computed": self.power_computed,
         }
         row["comparisons"] = [_comparison(c, self.chance) for c in self.comparisons]
         row["controls"] = [_comparison(c, self.chance) for c in self.controls]

@@ -122,7 +122,12 @@ def _change(kind: ChangeKind, s: float, large: LogUniform, key: Words, first: in
     drawn = uniforms(key, DECAYS, first, trials, 2)
     a = np.concatenate([large.rates(drawn[:, 0]), SMALL.rates(drawn[:, 1])])
     dt = np.tile(-np.log(uniforms(key, STEPS, first, trials, TOKENS)).T, (1, 2))
-    return (free_decay(a, dt, (Change(kind, s),)) - free_decay(a, dt)).reshape(2, trials).T
+    return (_left(kind, s, a, dt) - free_decay(a, dt)).reshape(2, trials).T
+
+
+def _left(kind: ChangeKind, s: float, a: Floats, dt: Floats) -> Floats:
+    """Return what is left of a state of 1 under a scale; ``dt`` scales the steps themselves."""
+    return free_decay(a, s * dt) if kind == "dt" else free_decay(a, dt, (Change(kind, s),))
 
 
 def experiments(trials: int) -> Mapping[str, Trials]:
@@ -160,7 +165,7 @@ def compare(samples: Samples) -> Sequence[Comparison]:
                         f"share of {word}, {kind}, s = {s:g}",
                         _share(sample, column, up=column == 1),
                         float(moved),
-                        1.0,
+                        None if kind == "dt" else 1.0,  # the statement is about A
                         rival=float(not moved),
                         bound=1e-9,  # a count of signs: exp is monotone in float64 too, and no step is near 0
                     )
@@ -185,7 +190,7 @@ def _pair() -> list[Comparison]:
             found.append(
                 exactly(
                     f"{before:g} under {kind}, s = 0.5, Delta = 1",
-                    float(free_decay(np.array([rate]), np.ones((1, 1)), (Change(kind, 0.5),))[0]),
+                    float(_left(kind, 0.5, np.array([rate]), np.ones((1, 1)))[0]),
                     math.exp(-math.sqrt(rate)) if kind == "a_power" else math.sqrt(before),
                     rival=before,
                     bound=1e-14,

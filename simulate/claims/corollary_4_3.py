@@ -169,6 +169,11 @@ def _expected(largest: float, dt: float) -> float:
     return dt**2 * uniform(0.0, largest, step=dt).expect(lambda a: energy_gain(a * dt, steps))
 
 
+def _stationary(largest: float, dt: float) -> float:
+    law = uniform(0.0, largest, step=dt)
+    return dt**2 * law.expect(lambda a: energy_gain(a * dt, math.inf))
+
+
 def furthest(sample: Sample, form: float) -> float:
     """Return the trial's value that lies furthest from a form."""
     values = sample.values.ravel()
@@ -194,7 +199,17 @@ def compare(samples: Samples) -> Sequence[Comparison]:
         STRETCH,
         bound=1e-9,  # the decays differ in their last bit: 1e-14 of the largest term, more of a sum that cancels
     )
-    return [*levels, ratio]
+    stationary = [
+        exactly(
+            f"stationary rho by quadrature, {_name(*pair)}",
+            _stationary(*pair),
+            level(*pair),
+            printed_level(*pair),
+            bound=1e-10 * level(*pair),
+        )
+        for pair in _pairs()
+    ]
+    return [*levels, ratio, *stationary]
 
 
 def control(samples: Samples) -> Sequence[Comparison]:

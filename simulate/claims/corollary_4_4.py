@@ -34,7 +34,7 @@ from ..montecarlo import Paths
 from ..recurrence import Recurrence
 from ..step_laws import Constant, InputLaw
 from ..symbolic import Derivation, Step
-from ..verdict import Comparison, Sample
+from ..verdict import Comparison, Sample, exactly
 from .claim import PAPER, Claim, Curve, Samples, Trials
 
 CURVE_STEP = 0.5
@@ -47,7 +47,7 @@ TRACK_DECAY, TRACK_STEP = 0.95, 0.5
 """The trajectory that is followed over time."""
 TRACK_TIMES = (1, 4, 8, 16, 32, 160)
 """Steps at which it is read; after the last one it is stationary to 1e-7."""
-POINTS = (0.3, 0.8, 2.0, 4.0)
+POINTS = (0.3, 0.8, 1.3, 2.0)
 """Where the law of ||h||^2 is compared, in units of E ||h||^2."""
 SIZE = 8
 """d = m: entries of the state, and inputs that B mixes."""
@@ -188,7 +188,17 @@ def compare(samples: Samples) -> Sequence[Comparison]:
         decay = math.exp(-rate * dt)
         exact = dt**2 * float(energy_gain(rate * dt, horizon(decay)))
         levels.append(samples[name].against(f"rho, {name}", exact, printed_level(decay, dt), unit=unit, x=x))
-    return [*levels, *_over_time(samples["trajectory"]), *_in_law(samples["trajectory"])]
+    stationary = [
+        exactly(
+            f"stationary rho by the geometric sum, {name}",
+            dt**2 * float(energy_gain(rate * dt, math.inf)),
+            level(math.exp(-rate * dt), dt),
+            printed_level(math.exp(-rate * dt), dt),
+            bound=1e-10 * dt**2 / (rate * dt),
+        )
+        for name, rate, dt, _ in _cases()
+    ]
+    return [*levels, *stationary, *_over_time(samples["trajectory"]), *_in_law(samples["trajectory"])]
 
 
 def _energy(steps: int) -> float:

@@ -6,8 +6,9 @@ lambda -> 0 implies rho = 0, from rho ~ dt lambda / (1 - lambda^2).
 
 Proof of the corrected form. rho = gain^2 / (1 - lambda^2) >= gain^2: a state holds at least what the last token wrote.
 As lambda -> 0 the level tends to this injected energy. With a -> infinity at a fixed step it is dt^2 (Euler); with
-dt -> infinity at a fixed rate it is dt^2, without bound (Euler), or 1 / a^2 (zero-order hold). Zero-order hold with
-a -> infinity at a fixed step does take rho to 0, but only because its gain, 1 / a, vanishes: rho / gain^2 tends to 1.
+dt -> infinity at a fixed rate it is dt^2, without bound (Euler), or 1 / a^2 (zero-order hold). So the statement is
+right where lambda -> 0 takes the gain along: zero-order hold with a -> infinity at a fixed step has the gain 1 / a, and
+rho goes to 0 like 1 / a^2 (rho / gain^2 tends to 1). Mamba's own gain is dt, which does not fall with lambda.
 
 Where the printed form departs. The factor lambda in its numerator, one too many (see Theorem 4.2), makes it vanish.
 What vanishes with lambda is the memory: the share lambda^{2k} of the energy older than k tokens. Such a mode is
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import sympy
 
@@ -43,8 +45,13 @@ CASES: tuple[tuple[Discretisation, float, float], ...] = (
     ("zoh", 1.0, 2.0),
     ("zoh", 1.0, 6.0),
     ("zoh", 3.0, 2.0),
+    ("zoh", 2.0, 0.5),
+    ("zoh", 8.0, 0.5),
+    ("zoh", 32.0, 0.5),
 )
 """Gain, a and dt that are simulated."""
+ZOH_RATES, EULER_STEPS = (2.0, 8.0, 32.0), (2.0, 6.0)
+"""Two ways to lambda -> 0: a to infinity at a fixed step, the step to infinity at a fixed a."""
 FAR = 40.0
 """a dt at which limits are read off: e^{-80} is 2e-35."""
 ROUNDING = 1e-12
@@ -139,16 +146,47 @@ def experiments(trials: int) -> Mapping[str, Trials]:
     return runs | {"control": Trials(Paths(random, (STEPS,)), trials // 4)}
 
 
+def level_of(samples: Samples, gain: Discretisation, rate: float, step: float) -> float:
+    """Return a simulated level."""
+    return samples[_name(gain, rate, step)].mean() / CHANNELS
+
+
+def _share_down(levels: Sequence[float]) -> float:
+    return sum(later < before for before, later in pairwise(levels)) / (len(levels) - 1)
+
+
 def compare(samples: Samples) -> Sequence[Comparison]:
     """Hold the level against both forms, and the limits by recursion."""
     found = [
         samples[_name(*case)].against(
-            f"E||h||^2/Q, {_name(*case)}", level(*case), printed_level(*case[1:]), unit=CHANNELS, x=_x(*case)
+            f"E||h||^2/Q, {_name(*case)}",
+            level(*case),
+            printed_level(*case[1:]) if case[0] == "euler" else None,  # its gain is dt
+            rival=printed_level(*case[1:]),
+            unit=CHANNELS,
+            x=_x(*case),
         )
         for case in CASES
     ]
+    along_a = [level_of(samples, "zoh", a, 0.5) for a in ZOH_RATES]
+    along_dt = [level_of(samples, "euler", 1.0, dt) for dt in EULER_STEPS]
     return [
         *found,
+        exactly(
+            f"share of steps down of the simulated level, zero-order hold, dt = 0.5, a = {ZOH_RATES}",
+            _share_down(along_a),
+            1.0,
+            1.0,
+            rival=0.0,
+            bound=1e-9,  # a count of signs; neighbours differ by hundreds of standard errors
+        ),
+        exactly(
+            f"share of steps down of the simulated level, Euler, a = 1, dt = {EULER_STEPS}",
+            _share_down(along_dt),
+            0.0,
+            1.0,
+            bound=1e-9,
+        ),
         exactly(
             "limit of rho / dt^2, Euler, a -> infinity, dt = 0.1",
             recursion_level("euler", FAR / 0.1, 0.1) / 0.01,
@@ -192,8 +230,8 @@ CLAIM = Claim(
     source=f"{PAPER}, Eq. (9), second limit",
     printed="lambda -> 0 implies rho = 0",
     assumptions=("one decay lambda = e^{-a dt} in (0, 1) and one step, constant in time", "x white, zero mean"),
-    corrected="rho -> the injected energy of one token: dt^2 (Euler; infinite for dt -> infinity), or 1 / a^2 for "
-    "dt -> infinity (zero-order hold)",
+    corrected="rho -> the injected energy of one token: dt^2 (Euler; infinite for dt -> infinity), 1 / a^2 (zero-order "
+    "hold; 0 only for a -> infinity)",
     derive=derive,
     experiments=experiments,
     compare=compare,

@@ -32,7 +32,7 @@ import sympy
 
 from ..laws import LogUniform
 from ..recurrence import Recurrence
-from ..replay import Change, replay
+from ..replay import replay
 from ..step_laws import Constant, Gamma, InputLaw, Markov, SoftplusNormal, StepLaw
 from ..symbolic import Derivation, Step
 from ..threefry import DECAYS, INPUTS, MIXING, STEPS, Words, fill_matrix, uniforms
@@ -181,15 +181,14 @@ def _states(s: float, start: float, key: Words, first: int, trials: int) -> tupl
     fill_matrix(key, MIXING, 0, B)
     by_dt, by_a = (
         replay(
-            -a,
-            dt,
-            dt,
+            -rates,
+            steps,
+            steps,
             B.reshape(1, tokens, 1, _D_STATE),
             x.T[None, :, :, None],
-            changes=[Change(kind, s)],
             state=np.full((trials, _D_STATE), start),
         ).state.reshape(trials, _D_STATE)
-        for kind in ("dt", "a")
+        for rates, steps in ((a, s * dt), (s * a, dt))
     )
     return by_dt, by_a
 
@@ -205,8 +204,8 @@ def _decays(s: float, key: Words, first: int, trials: int) -> Floats:
     total = uniforms(key, STEPS, first, trials, 2 * DECAY_TOKENS).reshape(trials, DECAY_TOKENS, 2)
     # gamma of shape 1/2: a squared normal by Box and Muller, halved
     dt = (-SCALE * np.log(total[..., 0]) * np.square(np.cos(2 * np.pi * total[..., 1]))).T
-    changes: tuple[tuple[Change, ...], ...] = ((), (Change("dt", s),), (Change("a", s),))
-    return np.stack([free_decay(np.full(trials, a), dt, change) for a in RATES for change in changes], axis=1)
+    runs = [(a, steps) for rate in RATES for a, steps in ((rate, dt), (rate, s * dt), (s * rate, dt))]
+    return np.stack([free_decay(np.full(trials, a), steps) for a, steps in runs], axis=1)
 
 
 def _before_softplus(s: float, key: Words, first: int, trials: int) -> Floats:

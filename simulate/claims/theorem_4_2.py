@@ -25,7 +25,7 @@ from ..montecarlo import Paths
 from ..recurrence import Recurrence
 from ..step_laws import InputLaw
 from ..symbolic import Derivation, Step
-from ..verdict import Comparison
+from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Curve, Samples, Trials
 
 INTERVALS = ((0.0, 0.2), (0.0, 0.5), (0.0, 0.7), (0.0, 0.9), (0.0, 0.97), (0.0, 0.99), (0.2, 0.95), (0.5, 0.6))
@@ -116,13 +116,24 @@ def _expected(low: float, high: float) -> float:
 
 
 def compare(samples: Samples) -> Sequence[Comparison]:
-    """Hold E ||h||^2 / Q against both forms."""
-    return [
+    """Hold E ||h||^2 / Q against both forms, and the stationary level by quadrature against both formulas."""
+    simulated = [
         samples[_name(*pair)].against(
             f"E||h||^2/Q, lambda ~ {_name(*pair)}", _expected(*pair), printed_level(*pair), unit=SIZE * SIZE, x=_x(pair)
         )
         for pair in INTERVALS
     ]
+    stationary = [
+        exactly(
+            f"stationary level by quadrature, lambda ~ {_name(*pair)}",
+            Uniform(pair[0], 1 - pair[1]).expect(lambda rate: energy_gain(rate, math.inf)),
+            level(*pair),
+            printed_level(*pair),
+            bound=1e-10,
+        )
+        for pair in INTERVALS
+    ]
+    return [*simulated, *stationary]
 
 
 def _x(pair: tuple[float, float]) -> float | None:

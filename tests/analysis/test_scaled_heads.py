@@ -83,7 +83,7 @@ def test_channels_of_mamba_1():
         (1.3, 1.25, 1.0, 0.01, "inputs drift"),
         (1.3, 1.25, 2.0, 0.01, "steps drift"),
         (1.3, 1.0, 1.0, 0.2, "few effective samples"),
-        (1.3, 1.0, 1.0, 0.01, "memory of the writes"),
+        (1.3, 1.0, 1.0, 0.01, "not explained by drift or noise"),
     ],
 )
 def test_reasons(scaled, fresh, steps, error, reason):

@@ -64,12 +64,13 @@ def test_a_control_that_passes_and_a_step_that_fails_are_named(monkeypatch):
     assert "an integral" in reason
 
 
-def test_few_trials_leave_claims_open_instead_of_guessing():
-    found = verify(chosen_claims(["corollary-4.4"]), trials=256)
-    for verdict in found.verdicts:
-        assert verdict.corrected != "fails"
-    with pytest.raises(RefusedInputError, match="at least 256"):
-        verify(chosen_claims(CLAIMS), trials=255)
+def test_few_trials_leave_claims_open_instead_of_guessing(monkeypatch):
+    with pytest.raises(RefusedInputError, match="at least 4096"):
+        verify(chosen_claims(CLAIMS), trials=4095)
+    monkeypatch.setattr(module, "FEWEST_TRIALS", 64)
+    for verdict in verify(chosen_claims(["theorem-b.1", "b.4-1", "eq-6"]), trials=64).verdicts:
+        assert verdict.corrected == "undecided"
+        assert not verdict.decisive
 
 
 def test_unknown_claims_are_refused_with_a_hint():

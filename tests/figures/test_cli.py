@@ -180,7 +180,7 @@ def bad_inputs(tmp_path):
         (["spectrum", "mamba2-tiny", "-o", stranger], "thesis.tex"),
         (["train", "no-recipe", "--data", short, "-o", tmp_path / "t"], "no-recipe"),
         (["verify", "theorem-42"], "did you mean theorem-4.2"),
-        (["verify", "--trials", "10"], "at least 256"),
+        (["verify", "--trials", "10"], "at least 4096"),
         (["verify", "eq-6", "--engine", "spark"], "'spark'"),
         (["verify", "eq-6", "--jobs", "0"], "--jobs 0"),
         (["simulate", "--law", "uniform:0,2"], "uniform:0,2"),
@@ -367,7 +367,7 @@ def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, arch):
     spec.loader.exec_module(tiny)
     folder = tiny.save_tiny(tmp_path / "my-model", arch)
     words = ["report", folder, "--target-length", "128", "-o", tmp_path / "out", "--engine", "sequential"]
-    words += ["--trials", "256"] if arch == "mamba2" else ["--no-theory"]
+    words += ["--trials", "4096"] if arch == "mamba2" else ["--no-theory"]
     for role, split in (("text", "test"), ("calibration", "calibration"), ("validation", "validation")):
         path = tmp_path / f"{role}.txt"
         path.write_bytes(text_files(split)[0].read_bytes()[:700])

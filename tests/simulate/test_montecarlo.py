@@ -141,6 +141,11 @@ def test_sobol_points_help_where_the_law_is_smooth():
     assert plain.se[0] > 20 * error
 
 
+def test_numpy_integers_do_as_well():
+    found = estimate(recurrence(), np.int64(8), 100, np.int64(3))
+    assert found.mean.tobytes() == estimate(recurrence(), 8, 100, 3).mean.tobytes()
+
+
 def test_one_trial_is_refused():
     with pytest.raises(ValueError, match="at least 2"):
         estimate(recurrence(), 3, 1)

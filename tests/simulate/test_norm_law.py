@@ -66,6 +66,22 @@ def test_equal_weights_are_a_chi_square_law(n):
     assert np.abs(wrong - law.cdf(x)).max() > 1e-3
 
 
+@pytest.mark.parametrize("n", [150, 198, 252, 264, 600])
+def test_no_point_of_a_large_law_is_missed(n):
+    """Every point around the mean, where a path too bent would pass a pole of order n/2 unseen by the nodes."""
+    law, x = NormLaw(np.ones(n)), n * np.linspace(0.97, 1.03, 25)
+    np.testing.assert_allclose(law.cdf(x), scipy.stats.chi2.cdf(x, n), rtol=1e-11)
+    np.testing.assert_allclose(law.sf(x), scipy.stats.chi2.sf(x, n), rtol=1e-11)
+
+
+def test_quantiles_far_out_and_next_to_0():
+    for n in (1, 3, 300):
+        share = np.array([1e-60, 1e-12, 0.3, 0.9, 1 - 1e-12])
+        np.testing.assert_allclose(NormLaw(np.ones(n)).quantile(share), scipy.stats.chi2.ppf(share, n), rtol=1e-10)
+    near = np.array([1e-200, 1e-20, 1e-16, 1e-15])
+    np.testing.assert_allclose(NormLaw(np.ones(3)).cdf(near), scipy.stats.chi2.cdf(near, 3), rtol=1e-12)
+
+
 @pytest.mark.parametrize("second", [1e-6, 0.01, 0.4, 0.999])
 def test_two_weights_against_quadrature(second):
     """P = int over the second normal of the first one's chi-square law, at 40 digits."""

@@ -1,5 +1,11 @@
 """Test ``mambascope.simulate.recurrence`` and its kernels against the recurrence written out in numpy."""
 
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -152,6 +158,28 @@ def test_exponential_of_the_kernels():
     assert (found[-3:] == 0).all()
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compares two kinds of x86-64 processors")
+def test_the_bits_are_the_same_on_another_processor():
+    """Compiled for the oldest 64-bit processor, without vector or fused instructions: byte for byte the same."""
+    code = (
+        "import numpy as np; from mambascope.simulate import Recurrence, uniform, InputLaw;"
+        "from mambascope.simulate.threefry import key_words; import hashlib;"
+        "r = Recurrence('diagonal', 5, uniform(0.1, 0.9), inputs=InputLaw(1.0, 0.2, 0.5), mixing=3);"
+        "print(hashlib.sha256(r.squared_norms(key_words(4, 'bits'), np.array([3, 50]), 0, 40).tobytes()).hexdigest())"
+    )
+    digests = []
+    for plain in (False, True):
+        environment = dict(os.environ)
+        if plain:
+            environment |= {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2"}
+        with tempfile.TemporaryDirectory() as folder:
+            environment["NUMBA_CACHE_DIR"] = folder
+            done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+        digests.append(done.stdout)
+    assert len(digests[0]) == 65
+    assert digests[0] == digests[1]
+
+
 @pytest.mark.parametrize("times", [[], [0, 3], [3, 3], [4, 2], [2**31 + 1]])
 def test_times_that_make_no_sense_are_refused(times):
     with pytest.raises(ValueError, match="ascending steps"):
@@ -170,6 +198,9 @@ def test_times_that_make_no_sense_are_refused(times):
         lambda: Markov((1.0, 2.0), ((0.5, 0.4), (0.5, 0.5))),
         lambda: Markov((1.0, -2.0), ((0.5, 0.5), (0.5, 0.5))),
         lambda: Trace(((1.0,), (1.0, 2.0))),
+        lambda: Trace(((1.0, -3.0),)),
+        lambda: Trace(((1.0, float("nan")),)),
+        lambda: Markov((0.0, 0.0), ((0.5, 0.5), (0.5, 0.5))),
         lambda: InputLaw(-1.0),
         lambda: InputLaw(1.0, 0.0, 1.0),
     ],

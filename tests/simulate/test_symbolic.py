@@ -39,6 +39,13 @@ def test_differences_and_bounds_need_points():
         Step("half", x * y, x, "<=", at).holds()
 
 
+def test_no_step_is_confirmed_by_force():
+    """log(y^2) = 2 log y is false for y < 0; expanding logarithms by force would let it pass."""
+    real = sympy.symbols("r", real=True)
+    assert not Step("false for negative numbers", sympy.log(real**2), 2 * sympy.log(real)).holds()
+    assert Step("true", sympy.log(x**2), 2 * sympy.log(x)).holds()
+
+
 def test_an_equality_must_hold_at_its_points_too():
     assert Step("so", (x + 1) ** 2, x**2 + 2 * x + 1, at=({x: 2},)).holds()
 
@@ -63,6 +70,8 @@ def test_text_and_latex_show_every_step():
     for said in ("An integral.", "A bound.", "A difference.", "all is well."):
         assert said in text
         assert said in latex
+    assert "checked at x = 1/2" in text
+    assert "checked at x = 1/2" in latex
     assert "⌠" in text
     assert "≤" in text
     assert "≠" in text

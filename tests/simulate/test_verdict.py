@@ -85,6 +85,65 @@ def test_without_power_nothing_is_decided():
     assert verdict([comparison(1.0, 1.0, None)]).printed == "undecided"
 
 
+def test_power_is_that_of_the_simulation_and_of_what_was_printed():
+    """Numbers computed without noise have a power of their own, and an unrelated one lends none to the printed form."""
+    computed = exactly("unrelated", 1.0, 1.0, rival=2.0, bound=1e-9)
+    weak = comparison(1.0, 1.0, 1.0, rival=1.02)
+    found = verdict([weak, computed])
+    assert found.power < 0.01
+    assert found.power_computed == 1.0
+    assert found.printed == "undecided"
+    assert not found.decisive
+    assert verdict([weak, comparison(1.0, 1.0, None, rival=2.0)]).printed == "undecided"
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("field", ["value", "error", "corrected"])
+def test_nothing_follows_from_a_comparison_that_is_not_a_number(broken, field):
+    import dataclasses
+
+    good = comparison(1.001, 1.0, 2.0)
+    bad = dataclasses.replace(good, **{field: broken})
+    found = verdict([good, bad])
+    assert found.printed == found.corrected == "undecided"
+    assert not found.decisive
+    assert not verdict([good], controls=[bad]).control_failed
+
+
+def test_a_sample_too_skewed_to_reject_anything_is_no_evidence():
+    skewed = comparison(1.0, 1.0, 2.0, skewness=0.9)
+    assert skewed.critical(1e-8) == math.inf
+    assert verdict([comparison(1.001, 1.0, 2.0), skewed]).corrected == "undecided"
+
+
+def test_a_constant_sample_needs_a_rival_that_differs():
+    column = Sample(np.ones((500, 1)))
+    assert column.against("one", 1.0, 1.0).power(1e-8) == 0.0
+    assert column.against("one", 1.0, 1.5).power(1e-8) == 1.0
+    assert column.against("one", 1.0, 1.5).rejects(1.5, 1e-8)
+
+
+def test_the_chance_of_a_false_alarm_is_computed_from_the_comparison():
+    for c in (comparison(1.0, 1.0), comparison(1.0, 1.0, skewness=0.03), comparison(1.0, 1.0, freedom=50)):
+        assert c.false_alarm(1e-8) == pytest.approx(1e-8, rel=1e-4)
+    assert exactly("x", 1.0, 1.0, bound=1.0).false_alarm(1e-8) == 0.0
+
+
+def test_far_tails_of_a_skewed_mean_stay_below_the_chance():
+    """Exact tails of a mean of 4096 exponentials, by tilting each draw: what a run of few trials promises holds.
+
+    Under exponential tilting by theta the mean moves to the tail; the likelihood ratio undoes it (Siegmund 1976).
+    """
+    n, chance, total, runs = 4096, 1e-8, 0.0, 400
+    rng = np.random.default_rng(2)
+    theta = -6.5 / np.sqrt(n)  # the lower tail: there a studentised mean of a skewed law lies too far out
+    for _ in range(runs):
+        values = rng.exponential(1 / (1 - theta), n)
+        weight = np.exp(-theta * values.sum() - n * np.log1p(-theta))
+        total += weight * Sample(values[:, None]).against("mean", 1.0).rejects(1.0, chance)
+    assert total / runs < chance
+
+
 def test_a_control_that_passes_or_is_missing_spoils_the_verdict():
     good = [comparison(1.001, 1.0, 2.0)]
     assert not verdict(good, controls=[comparison(1.001, 1.0)]).decisive
