@@ -71,28 +71,28 @@ def run(args: argparse.Namespace) -> None:
 
 
 def show(found: Verification) -> None:
-    """Print the verdict table, and what each claim should say."""
+    """Print the verdict table, then for each claim what was measured and what is true."""
     rows = []
-    for claim, verdict in zip(found.claims, found.verdicts, strict=True):
-        chosen = verdict.strongest()
-        z = max((c.distance(c.corrected) for c in verdict.comparisons if c.freedom is not None), key=abs, default=None)
+    for verdict in found.verdicts:
+        z = max((c.distance(c.corrected) for c in verdict.comparisons if c.simulated), key=abs, default=None)
         rows.append({
-            "claim": claim.key,
+            "claim": verdict.claim,
             "as printed": verdict.printed,
             "corrected": verdict.corrected,
-            "derived": "yes" if verdict.derived else "NO",
-            "measured": f"{chosen.value:.5g} ± {chosen.error:.1g}",
-            "printed says": "-" if chosen.printed is None else f"{chosen.printed:.5g}",
-            "corrected says": f"{chosen.corrected:.5g}",
             "worst z": "exact" if z is None else f"{z:+.1f}",
+            "derived": "yes" if verdict.derived else "NO",
             "control": "rejected" if verdict.control_failed else "NOT REJECTED",
-            "of": chosen.name,
         })
     print_table(rows)
-    print()
     for claim, verdict in zip(found.claims, found.verdicts, strict=True):
+        chosen = verdict.strongest()
+        print(f"\n{claim.key} {verdict.printed}: {claim.printed}")
         if verdict.printed != "holds":
-            print(f"{claim.key}: {claim.printed}\n    is true instead: {claim.corrected}")
+            print(f"    is true instead: {claim.corrected}")
+        told = "" if chosen.printed is None else f", printed {chosen.printed:.5g}"
+        told += f", corrected {chosen.corrected:.5g}"
+        error = "s.e." if chosen.simulated else "bound"
+        print(f"    {chosen.name}: measured {chosen.value:.5g} ({error} {chosen.error:.1g}){told}")
     say(
         f"chance that a true form was rejected anywhere: at most {found.family_error:.0e}; power to tell each claim "
         f"from its rival: at least {found.weakest_power:.4f}; seed {found.seed}, {found.trials:,} trials"
