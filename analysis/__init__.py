@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .baking import Baked, bake
+    from .calibration import Calibrated, calibrate
     from .diagnosis import Diagnosis, diagnose
     from .engine import run_in_order
     from .evaluate.perplexity import fresh_window_bits, perplexity, token_bits
@@ -16,19 +18,23 @@ if TYPE_CHECKING:
     from .norm_forms import scale_rule
     from .proposal import Proposal, propose
     from .runs import RunFolder
-    from .scaled_heads import ScaledHeads, scaled_heads
+    from .scaled_heads import ScaledHeads
     from .study import Study, run_study
-    from .verify import Verification, verify
+    from .verification import Verification, verify
     from .write_statistics import write_moments
 
 _HOME = {
+    "Baked": "baking",
+    "Calibrated": "calibration",
     "Diagnosis": "diagnosis",
     "HeadNorms": "head_norms",
     "Proposal": "proposal",
     "RunFolder": "runs",
     "ScaledHeads": "scaled_heads",
     "Study": "study",
-    "Verification": "verify",
+    "Verification": "verification",
+    "bake": "baking",
+    "calibrate": "calibration",
     "diagnose": "diagnosis",
     "fresh_window_bits": "evaluate.perplexity",
     "measure_head_norms": "head_norms",
@@ -37,13 +43,14 @@ _HOME = {
     "run_in_order": "engine",
     "run_study": "study",
     "scale_rule": "norm_forms",
-    "scaled_heads": "scaled_heads",
     "token_bits": "evaluate.perplexity",
-    "verify": "verify",
+    "verify": "verification",
     "write_moments": "write_statistics",
 }
 
 __all__ = [
+    "Baked",
+    "Calibrated",
     "Diagnosis",
     "HeadNorms",
     "Proposal",
@@ -51,6 +58,8 @@ __all__ = [
     "ScaledHeads",
     "Study",
     "Verification",
+    "bake",
+    "calibrate",
     "diagnose",
     "fresh_window_bits",
     "measure_head_norms",
@@ -59,7 +68,6 @@ __all__ = [
     "run_in_order",
     "run_study",
     "scale_rule",
-    "scaled_heads",
     "token_bits",
     "verify",
     "write_moments",

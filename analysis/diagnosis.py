@@ -1,8 +1,9 @@
 """What a model's modes do on real text, inside and beyond the training length.
 
-Two measurements on calibration text: step sizes on windows of the training length (the model as it was trained), which
-give every mode its horizon; and state norms out to the target length, which show whether states really leave the range
-that training showed. No loss is computed.
+Measurements on calibration text: step sizes on windows of the training length (the model as it was trained), which give
+every mode its horizon; state norms out to the target length, which show whether states really leave the range that
+training showed; and, where asked for, what is written into the states within those windows, which says how much of it
+adds up. No loss is computed.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from mambascope.spectra.errors import TextError
 from mambascope.spectra.model import Model, Tokens
 from mambascope.spectra.norms import StateNorms, state_norms
 
-Floats = npt.NDArray[np.float64]
+from .training_windows import WINDOWS, training_windows
+from .write_statistics import WriteMoments, write_moments
 
-WINDOWS = 64
-"""Windows of the training length on which step sizes are measured. Ours: between two halves from different books the
-mean step sizes of heads then differ by less than 5 % (RMS; tests/analysis/test_diagnosis.py)."""
+__all__ = ["LONG_HORIZON", "WINDOWS", "Diagnosis", "diagnose", "training_windows"]
+
+Floats = npt.NDArray[np.float64]
 
 LONG_HORIZON = 1.0
 """A mode with tau above this many training lengths is not yet saturated at T: it grows by e/(e-1) more if coherent."""
@@ -43,6 +45,8 @@ class Diagnosis:
     """T in tokens."""
     target_length: int
     """L in tokens."""
+    writes: tuple[WriteMoments, ...] | None = None
+    """What is written into the states in windows of T tokens, a layer each; None where it was not measured."""
 
     def long_share(self) -> Floats:
         """Return the share of modes whose horizon exceeds T, one number a layer."""
@@ -78,35 +82,13 @@ class Diagnosis:
         ]
 
 
-def training_windows(tokens: Tokens, train_length: int, windows: int = WINDOWS) -> npt.NDArray[np.integer]:
-    """Cut windows of the training length, evenly spread over the documents.
-
-    Args:
-        tokens: ids, (documents, length).
-        train_length: T.
-        windows: how many at most, but at least one of each document.
-
-    Returns:
-        Ids, (windows, train_length).
-
-    Raises:
-        TextError: the documents are shorter than one window.
-    """
-    ids = np.asarray(tokens)
-    room = ids.shape[1] // train_length
-    if room == 0:
-        raise TextError(f"calibration text of {ids.shape[1]} tokens is shorter than the training length {train_length}")
-    each = max(1, min(room, windows // len(ids)))
-    starts = [k * room // each * train_length for k in range(each)]
-    return np.concatenate([ids[:, s : s + train_length] for s in starts])[: max(windows, len(ids))]
-
-
 def diagnose(
     model: Model,
     tokens: Tokens,
     *,
     train_length: int,
     target_length: int,
+    writes: bool = False,
     observers: Sequence[Observer] = (),
 ) -> Diagnosis:
     """Measure a model's modes on calibration text.
@@ -116,19 +98,23 @@ def diagnose(
         tokens: calibration ids, (documents, length), length at least the target length.
         train_length: T.
         target_length: L, above T.
+        writes: measure also what is written into the states; T is then at least 4, a document holds two windows of it.
         observers: see every layer's work on the way.
 
     Returns:
         The diagnosis.
 
     Raises:
-        TextError: the text is shorter than the target length, or the target is not beyond T.
+        TextError: the text is shorter than the target length, the target is not beyond T, or T is too short for writes.
     """
     if target_length <= train_length:
         raise TextError(f"target length {target_length} must be beyond the training length {train_length}")
+    if writes and train_length < 4:
+        raise TextError(f"training length {train_length}: writes are measured at T/4, T/2 and T, from T = 4 on")
     found = spectrum(model, training_windows(tokens, train_length), observers=observers)
     lengths = [train_length]
     while lengths[-1] * 2 < target_length:
         lengths.append(lengths[-1] * 2)
     norms = state_norms(model, tokens, [*lengths, target_length], observers=observers)
-    return Diagnosis(found, norms, train_length, target_length)
+    written = write_moments(model, tokens, train_length) if writes else None
+    return Diagnosis(found, norms, train_length, target_length, written)

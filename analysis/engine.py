@@ -8,6 +8,9 @@ does the rest; dask and ray are the user's choice and imported only when asked f
 from __future__ import annotations
 
 import os
+import threading
+import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -16,6 +19,7 @@ import joblib
 
 from mambascope.spectra.errors import MambascopeError, RefusedInputError
 
+_WATCH = "mambascope-parent-watch"
 ENGINES = ("sequential", "loky", "dask", "dask://HOST:PORT", "ray")
 
 
@@ -42,8 +46,6 @@ def _backend(engine: str, jobs: int) -> Generator[None, None, None]:
                 raise RefusedInputError("engine 'ray': ray is not installed; run pip install ray") from problem
             register_ray()
             stack.enter_context(joblib.parallel_config(backend="ray", n_jobs=jobs))
-        else:
-            raise RefusedInputError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
         yield
 
 
@@ -64,6 +66,53 @@ def _use_dask(stack: ExitStack, address: str, jobs: int) -> None:
         client = Client(cluster, set_as_default=True)
     stack.enter_context(closing(client))
     stack.enter_context(joblib.parallel_config(backend="dask"))
+
+
+def _watch_parent() -> None:
+    """End this worker when the process that started it is gone, however it died; once a worker."""
+    if any(thread.name == _WATCH for thread in threading.enumerate()):
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name=_WATCH, daemon=True).start()
+
+
+def run_piece(function: Callable[..., Any], arguments: tuple[Any, ...], caller: int) -> Any:
+    """Call a function with arguments: what a worker does, and ends with the process that called.
+
+    Args:
+        function: what to call.
+        arguments: with what.
+        caller: number of the calling process.
+
+    Returns:
+        What the function returns.
+    """
+    if os.getpid() != caller and os.getppid() == caller:  # not a worker of a cluster, which outlives its clients
+        _watch_parent()
+    return function(*arguments)
+
+
+def check_engine(engine: str, jobs: int) -> None:
+    """Refuse an engine that is not known, or fewer than one worker, before any work is done.
+
+    Args:
+        engine: one of ``ENGINES``.
+        jobs: worker processes.
+
+    Raises:
+        RefusedInputError: see above.
+    """
+    if jobs < 1:
+        raise RefusedInputError(f"--jobs {jobs}: expected at least 1")
+    known = engine in {"sequential", "loky", "dask", "ray"} or (engine.startswith("dask://") and len(engine) > 7)
+    if not known:
+        raise RefusedInputError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
 
 
 def default_jobs() -> int:
@@ -89,20 +138,24 @@ def run_in_order(
         RefusedInputError: an engine that is not known or not installed, or fewer than one worker.
         WorkerError: a worker process died.
     """
-    if jobs < 1:
-        raise RefusedInputError(f"--jobs {jobs}: expected at least 1")
+    check_engine(engine, jobs)
     if engine == "sequential" or (engine == "loky" and jobs == 1):
         for piece in pieces:
             yield function(*piece)
         return
     with _backend(engine, jobs):
         results = joblib.Parallel(return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)(
-            joblib.delayed(function)(*piece) for piece in pieces
+            joblib.delayed(run_piece)(function, piece, os.getpid()) for piece in pieces
         )
         try:
             yield from results
         except joblib.externals.loky.process_executor.BrokenProcessPool as problem:
+            first = str(problem).strip().split("\n")[0]
             raise WorkerError(
-                f"a worker process died ({problem}); the same command goes on from what is in the run folder, "
+                f"a worker process died ({first}); the same command goes on from what is in the run folder, "
                 "fewer --jobs need less memory"
             ) from problem
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # joblib says that results were not used: when stopped, that is so
+                results.close()

@@ -19,7 +19,7 @@ from mambascope.simulate.threefry import key_words
 
 from .runs import RunFolder
 from .trials import Job, run_jobs
-from .verify import TRIALS, Tick, Verification, jobs_of, verify
+from .verification import TRIALS, Tick, Verification, jobs_of, verify
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from mambascope.spectra.dynamics import Intervention, Observation
 from mambascope.spectra.errors import TextError
 from mambascope.spectra.model import Model, Tokens
 
-from .diagnosis import training_windows
+from .training_windows import training_windows
 
 Floats = npt.NDArray[np.float64]
 

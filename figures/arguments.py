@@ -28,6 +28,23 @@ def length(text: str) -> int:
     return int(match[1]) * {"": 1, "k": 2**10, "m": 2**20}[match[2].lower()]
 
 
+def power_of_two(text: str) -> int:
+    """Read a power of two.
+
+    Args:
+        text: what the user wrote.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    if not text.isdecimal() or int(text).bit_count() != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a power of 2; write 1024")
+    return int(text)
+
+
 def lengths(text: str) -> list[int]:
     """Read several lengths: a list with commas, ``A..B`` for A, 2A, 4A up to B.
 

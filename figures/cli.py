@@ -1,7 +1,7 @@
 """The ``mambascope`` command: one program with verbs; results on stdout, everything for people on stderr.
 
 Exit codes: 0 done, 2 usage, 3 refused input, 4 numerical failure, 5 out of memory, disk or time, 75 folder busy,
-130 interrupted (the same command resumes).
+130 interrupted, 143 terminated (the same command resumes).
 """
 
 from __future__ import annotations
@@ -9,13 +9,31 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
 from mambascope.spectra.errors import MambascopeError
 
-COMMANDS = ("report", "verify", "simulate", "spectrum", "norms", "evaluate", "propose", "train", "models")
+COMMANDS = (
+    "report",
+    "verify",
+    "simulate",
+    "spectrum",
+    "norms",
+    "evaluate",
+    "diagnose",
+    "propose",
+    "calibrate",
+    "bake",
+    "train",
+    "models",
+)
+
+
+_LESS = "take shorter lengths, fewer documents at once (--batch 1) or fewer --trials"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +48,14 @@ def build_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         import_module(f".commands.{name}", __package__).add(verbs)
     return parser
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: wound up like Ctrl-C, so that workers end and the run folder says what happened."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,8 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     # threads that spin while they wait cost a busy machine five times the time; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if sys.stdout is None:  # closed by the caller
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed with the process
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - closed with the process
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a derivation has letters that not every terminal knows
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     from mambascope.analysis.atomic import ignore_file_size_signal
 
     ignore_file_size_signal()
@@ -58,10 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except MambascopeError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted; report, evaluate and train with -o go on from here when started again", 130)
+    except KeyboardInterrupt as stop:
+        again = "; the same command goes on from here" if getattr(args, "output", None) else ""
+        return _fail(f"interrupted{again}", 143 if isinstance(stop, _Terminated) else 130)
     except MemoryError:
-        return _fail("out of memory; take shorter lengths or fewer documents at once (--batch 1)", 5)
+        return _fail(f"out of memory; {_LESS}", 5)
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -73,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error):
             raise
-        return _fail(f"out of memory: {error}; take shorter lengths or fewer documents at once (--batch 1)", 5)
+        return _fail(f"out of memory: {error}; {_LESS}", 5)
     return 0
 
 

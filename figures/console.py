@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +41,13 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     widths = [max(len(row[k]) for row in cells) for k in range(len(columns))]
     for row in cells:
         print("  ".join(value.rjust(width) for value, width in zip(row, widths, strict=True)))
+
+
+def print_wrapped(text: str, indent: int = 0) -> None:
+    """Print a sentence, broken between words where the terminal ends; what follows the first line stands further in."""
+    width = max(40, shutil.get_terminal_size().columns)
+    first, later = " " * indent, " " * (indent + 4)
+    print(textwrap.fill(text, width, initial_indent=first, subsequent_indent=later, break_long_words=False))
 
 
 @contextmanager

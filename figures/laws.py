@@ -8,18 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from mambascope.simulate.laws import Beta, EigenvalueLaw, Listed, LogUniform, Uniform, two_point
+from mambascope.simulate.laws import Beta, EigenvalueLaw, Listed, LogUniform, Uniform
 from mambascope.simulate.step_laws import Constant, Gamma, Markov, SoftplusNormal, StepLaw, Trace
 from mambascope.spectra.errors import RefusedInputError
 
-EIGENVALUE_LAWS = (
-    "uniform:LOW,HIGH  beta:A,B,LOW,HIGH  loguniform:LOW,HIGH (of rates)  point:L  twopoint:L1,L2[,W]  "
-    "model:NAME[/LAYER] (rates of a checkpoint); a HIGH near 1 is written 1-1e-8"
-)
-STEP_LAWS = (
-    "constant:DT  gamma:SHAPE,SCALE  softplus:MU,SIGMA  markov:DT1,DT2/P11,P12/P21,P22  trace:FILE.npy "
-    "(recorded steps, one row a document)"
-)
+EIGENVALUE_LAWS = {
+    "uniform": "uniform:LOW,HIGH (a HIGH near 1 is written 1-1e-8)",
+    "beta": "beta:A,B,LOW,HIGH (a HIGH near 1 is written 1-1e-8)",
+    "loguniform": "loguniform:LOW,HIGH (of rates)",
+    "point": "point:L, 0 < L <= 1 (near 1: 1-1e-8)",
+    "twopoint": "twopoint:L1,L2 or twopoint:L1,L2,PROBABILITY_OF_L1",
+    "model": "model:NAME or model:NAME/LAYER (the rates of a checkpoint)",
+}
+STEP_LAWS = {
+    "constant": "constant:DT",
+    "gamma": "gamma:SHAPE,SCALE",
+    "softplus": "softplus:MU,SIGMA",
+    "markov": "markov:DT1,DT2/P11,P12/P21,P22",
+    "trace": "trace:FILE.npy (recorded steps, one row a document)",
+}
 
 
 def _distance(text: str) -> float:
@@ -45,21 +52,41 @@ def eigenvalue_law(text: str, step: float = 1.0) -> EigenvalueLaw:
         RefusedInputError: it is not one, or its numbers make no sense.
     """
     kinds: dict[str, Callable[[str], EigenvalueLaw]] = {
-        "uniform": lambda rest: Uniform(float(rest.split(",")[0]), _distance(rest.split(",")[1]), step),
+        "uniform": lambda rest: _uniform(rest, step),
         "beta": lambda rest: _beta(rest, step),
-        "loguniform": lambda rest: LogUniform(*_numbers(rest)),
-        "point": lambda rest: Listed((float(-np.log1p(-_distance(rest)) / step),)),
+        "loguniform": lambda rest: LogUniform(*_some(rest, 2)),
+        "point": lambda rest: Listed((_rate(rest, step),)),
         "twopoint": lambda rest: _two_point(rest, step),
         "model": _rates_of_model,
     }
     return _read(text, kinds, EIGENVALUE_LAWS)  # type: ignore[no-any-return]
 
 
-def _two_point(text: str, step: float) -> Listed:
+def _some(text: str, count: int) -> list[float]:
     numbers = _numbers(text)
-    if len(numbers) not in {2, 3}:
-        raise ValueError("expected two decays and perhaps the first one's probability")
-    return two_point(numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else 0.5, step)
+    if len(numbers) != count:
+        raise ValueError(f"{len(numbers)} numbers, expected {count}")
+    return numbers
+
+
+def _rate(text: str, step: float) -> float:
+    distance = _distance(text)
+    if not 0 <= distance < 1:
+        raise ValueError(f"decay {text}: expected above 0 and at most 1")
+    return float(-np.log1p(-distance) / step)
+
+
+def _uniform(text: str, step: float) -> Uniform:
+    low, _, high = text.partition(",")
+    return Uniform(float(low), _distance(high), step)
+
+
+def _two_point(text: str, step: float) -> Listed:
+    parts = text.split(",")
+    if len(parts) not in {2, 3}:
+        raise ValueError(f"{len(parts)} numbers, expected 2 or 3")
+    weight = float(parts[2]) if len(parts) == 3 else 0.5
+    return Listed((_rate(parts[0], step), _rate(parts[1], step)), (weight, 1 - weight))
 
 
 def _beta(text: str, step: float) -> Beta:
@@ -94,9 +121,9 @@ def step_law(text: str) -> StepLaw:
         RefusedInputError: it is not one, or its numbers make no sense.
     """
     kinds: dict[str, Callable[[str], StepLaw]] = {
-        "constant": lambda rest: Constant(*_numbers(rest)),
-        "gamma": lambda rest: Gamma(*_numbers(rest)),
-        "softplus": lambda rest: SoftplusNormal(*_numbers(rest)),
+        "constant": lambda rest: Constant(*_some(rest, 1)),
+        "gamma": lambda rest: Gamma(*_some(rest, 2)),
+        "softplus": lambda rest: SoftplusNormal(*_some(rest, 2)),
         "markov": _markov,
         "trace": _trace,
     }
@@ -113,6 +140,8 @@ def _trace(text: str) -> Trace:
         array = np.load(Path(text), allow_pickle=False)
     except (OSError, ValueError, EOFError) as problem:
         raise RefusedInputError(f"{text}: cannot be read as a .npy file of step sizes ({problem})") from problem
+    if not isinstance(array, np.ndarray):
+        raise RefusedInputError(f"{text}: holds several arrays; give one as .npy")
     if array.ndim not in {1, 2} or array.dtype.kind not in "fiu" or not array.size:
         raise RefusedInputError(f"{text}: expected numbers of shape (steps,) or (documents, steps), got {array.shape}")
     rows = np.atleast_2d(array).astype(np.float64)
@@ -121,11 +150,30 @@ def _trace(text: str) -> Trace:
     return Trace(tuple(map(tuple, rows.tolist())))
 
 
-def _read(text: str, kinds: dict[str, Callable[[str], Any]], known: str) -> Any:
+def law_files(eigenvalues: str, steps: str) -> list[Path]:
+    """Return the files that laws are read from.
+
+    Args:
+        eigenvalues: an eigenvalue law as it was written; the law itself was read before.
+        steps: a step law.
+
+    Returns:
+        A checkpoint's files, and a recording.
+    """
+    files: list[Path] = []
+    if eigenvalues.startswith("model:"):
+        from mambascope.spectra.checkpoint import open_checkpoint
+
+        name, slash, layer = eigenvalues[6:].rpartition("/")
+        files += open_checkpoint(name if slash and layer.isdecimal() else eigenvalues[6:]).files
+    return files + ([Path(steps[6:])] if steps.startswith("trace:") else [])
+
+
+def _read(text: str, kinds: dict[str, Callable[[str], Any]], known: dict[str, str]) -> Any:
     name, _, rest = text.partition(":")
     if name not in kinds:
-        raise RefusedInputError(f"law {text!r}: expected one of: {known}")
+        raise RefusedInputError(f"law {text[:80]!r}: expected one of: {'; '.join(known.values())}")
     try:
         return kinds[name](rest)
-    except (TypeError, ValueError, IndexError) as problem:
-        raise RefusedInputError(f"law {text!r}: {problem}; expected one of: {known}") from problem
+    except (TypeError, ValueError, IndexError, OSError) as problem:
+        raise RefusedInputError(f"law {text[:80]!r}: {problem}; write {known[name]}") from problem

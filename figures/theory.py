@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.theory import CHANNELS, Theory
-from mambascope.analysis.verify import Verification
+from mambascope.analysis.verification import Verification
 from mambascope.simulate.claims import Claim
 from mambascope.simulate.near_one import Coverage
 from mambascope.simulate.verdict import Comparison

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .laws import Beta, Listed, LogUniform, Uniform, point, two_point, uniform
     from .modes import energy_gain, mean_gain, overshoot, second_moment, soft_clip
     from .montecarlo import Estimate, estimate
-    from .norm_law import NormLaw, norm_law
+    from .norm_law import NormLaw
     from .recurrence import Recurrence
-    from .replay import Change, Replayed, replay
+    from .replay import Change, Replayed
     from .scale_rules import Factors, onset_rule, scale_rule
     from .step_laws import Constant, Gamma, InputLaw, Markov, SoftplusNormal, Trace
 
@@ -27,9 +27,9 @@ _HOME = {
     "laws": ("Beta", "Listed", "LogUniform", "Uniform", "point", "two_point", "uniform"),
     "modes": ("energy_gain", "mean_gain", "overshoot", "second_moment", "soft_clip"),
     "montecarlo": ("Estimate", "estimate"),
-    "norm_law": ("NormLaw", "norm_law"),
+    "norm_law": ("NormLaw",),
     "recurrence": ("Recurrence",),
-    "replay": ("Change", "Replayed", "replay"),
+    "replay": ("Change", "Replayed"),
     "scale_rules": ("Factors", "onset_rule", "scale_rule"),
     "step_laws": ("Constant", "Gamma", "InputLaw", "Markov", "SoftplusNormal", "Trace"),
 }
@@ -55,11 +55,9 @@ __all__ = [
     "energy_gain",
     "estimate",
     "mean_gain",
-    "norm_law",
     "onset_rule",
     "overshoot",
     "point",
-    "replay",
     "scale_rule",
     "second_moment",
     "soft_clip",

@@ -90,7 +90,7 @@ class Beta:
 
     def __post_init__(self) -> None:
         _check_interval(self.low, self.eps, self.step, closed=True)
-        if not (self.a > 0 and self.b > 0):
+        if not (0 < self.a < np.inf and 0 < self.b < np.inf):
             raise ValueError(f"Beta({self.a}, {self.b}): expected shapes above 0")
 
     def rates(self, uniform: Floats) -> Floats:
@@ -102,8 +102,11 @@ class Beta:
         """Return the expectation, by quadrature over each half in the distance from its own end."""
         width = 1 - self.eps - self.low
 
+        constant = scipy.special.betaln(self.a, self.b)
+
         def mass(near: Floats, a: float, b: float) -> Floats:  # of a law with shape b at the end that is near
-            return np.asarray(np.exp(scipy.special.xlog1py(a - 1, -near) + scipy.special.xlogy(b - 1, near)))
+            log_mass = scipy.special.xlog1py(a - 1, -near) + scipy.special.xlogy(b - 1, near) - constant
+            return np.asarray(np.exp(log_mass))
 
         def top(y: Floats) -> Floats:
             return np.asarray(mass(y, self.a, self.b) * of_rate(_rates_of_distance(self.eps + width * y, self.step)))
@@ -112,8 +115,7 @@ class Beta:
             distance = self.eps + width * (1 - y)
             return np.asarray(mass(y, self.b, self.a) * of_rate(_rates_of_distance(distance, self.step)))
 
-        total = sum(_folded(half, shape) for half, shape in ((top, self.b), (bottom, self.a)))
-        return total / float(scipy.special.beta(self.a, self.b))
+        return sum(_folded(half, shape) for half, shape in ((top, self.b), (bottom, self.a)))
 
 
 def _folded(density: Callable[[Floats], Floats], shape: float) -> float:
@@ -144,12 +146,15 @@ class LogUniform:
 
     def rates(self, uniform: Floats) -> Floats:
         """Return rates for uniforms in (0, 1)."""
-        return np.asarray(self.low * (self.high / self.low) ** (1 - uniform))
+        return np.asarray(self.low * np.exp(self._width * (1 - uniform)))
 
     def expect(self, of_rate: OfRate) -> float:
         """Return the expectation, by quadrature in the logarithm of the rate."""
-        width = float(np.log(self.high / self.low))
-        return _integral(lambda y: of_rate(self.low * np.exp(y)) / width, width)
+        return _integral(lambda y: of_rate(self.low * np.exp(y)) / self._width, self._width)
+
+    @property
+    def _width(self) -> float:
+        return float(np.log(self.high) - np.log(self.low))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +169,8 @@ class Listed:
     def __post_init__(self) -> None:
         if not self.values or min(self.values) < 0 or not np.isfinite(self.values).all():
             raise ValueError("a list of rates needs at least one, all finite and at least 0")
-        if self.weights is not None and (
-            len(self.weights) != len(self.values) or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9
+        if self.weights is not None and not (
+            len(self.weights) == len(self.values) and min(self.weights) >= 0 and abs(sum(self.weights) - 1) <= 1e-9
         ):
             raise ValueError(f"weights {self.weights}: expected {len(self.values)} probabilities that sum to 1")
 
@@ -200,7 +205,7 @@ def uniform(low: float, high: float, step: float = 1.0) -> Uniform:
 
 def _check_interval(low: float, eps: float, step: float, *, closed: bool = False) -> None:
     enough = eps >= 0 if closed else eps > 0
-    if not (0 <= low <= 1 - eps and enough and step > 0):
+    if not (0 <= low <= 1 - eps and enough and 0 < step < np.inf):
         raise ValueError(
             f"decays on [{low:g}, {1 - eps:g}], step {step:g}: expected 0 <= low <= high < 1 and a step above 0"
         )

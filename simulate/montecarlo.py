@@ -16,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .exact import exact_second_moment, skewness_of_levels
-from .recurrence import Recurrence
+from .recurrence import Recurrence, check_times
 from .threefry import Words, key_words
 
 Floats = npt.NDArray[np.float64]
 
 MOST_SKEWED = 0.06
 """Skewness of a mean up to which its error bar is trusted. Ours: a 95 % interval then covers 94 % or more (tested)."""
+
+FEWEST_TRUSTED = 200
+"""Below so many trials a sample's own skewness says nothing, and no error bar is trusted."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -54,10 +57,16 @@ class Estimate:
     @property
     def covered(self) -> npt.NDArray[np.bool_]:
         """Whether the error bars can be trusted, one a time."""
+        if self.trials < FEWEST_TRUSTED:
+            return np.zeros(self.mean.shape, dtype=np.bool_)
         skewed = np.abs(self.skewness)
         if self.skewness_expected is not None:
             skewed = np.maximum(skewed, self.skewness_expected)
         return np.asarray(skewed <= MOST_SKEWED)
+
+    def _distance(self, k: int) -> float | None:
+        """Standard errors between mean and exact value; None without one of them, as for a deterministic recurrence."""
+        return None if self.exact is None or not self.se[k] else float((self.mean[k] - self.exact[k]) / self.se[k])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a time."""
@@ -67,7 +76,7 @@ class Estimate:
                 "mean": float(self.mean[k]),
                 "se": float(self.se[k]),
                 "exact": None if self.exact is None else float(self.exact[k]),
-                "z": None if self.exact is None else float((self.mean[k] - self.exact[k]) / self.se[k]),
+                "z": self._distance(k),
                 **{f"q{100 * q:g}": float(v) for q, v in zip(QUANTILES, self.quantiles[k], strict=True)},
                 "covered": bool(self.covered[k]),
             }
@@ -83,6 +92,9 @@ class Paths:
     """What runs."""
     times_steps: tuple[int, ...]
     """Times, ascending."""
+
+    def __post_init__(self) -> None:
+        check_times(self.times_steps)
 
     def run(self, key: Words, first: int, trials: int) -> Floats:
         """Return (trials, times); a row depends on the key and its trial's number alone."""

@@ -26,6 +26,24 @@ _LANES = 2048  # (channel, trial) pairs that run at once: their states, decays, 
 _MOST_STEPS = 2**31
 
 
+def check_times(times_steps: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return times as an array.
+
+    Args:
+        times_steps: steps after which norms are wanted.
+
+    Returns:
+        The same as int64.
+
+    Raises:
+        ValueError: they do not ascend from 1 or more, or go beyond 2^31 steps.
+    """
+    times = np.asarray(times_steps, dtype=np.int64)
+    if times.ndim != 1 or not times.size or times[0] < 1 or (np.diff(times) <= 0).any() or times[-1] > _MOST_STEPS:
+        raise ValueError(f"times {times}: expected ascending steps from 1 to {_MOST_STEPS}")
+    return times
+
+
 @dataclass(frozen=True, slots=True)
 class Recurrence:
     """A recurrence and the laws of its eigenvalues, step sizes and inputs."""
@@ -93,9 +111,7 @@ class Recurrence:
         Raises:
             ValueError: times that do not ascend from 1 or more, or beyond 2^31 steps.
         """
-        times = np.asarray(times, dtype=np.int64)
-        if times.ndim != 1 or not times.size or times[0] < 1 or (np.diff(times) <= 0).any() or times[-1] > _MOST_STEPS:
-            raise ValueError(f"times {times}: expected ascending steps from 1 to {_MOST_STEPS}")
+        times = check_times(times)
         kind, two, table = encode(self.steps)
         law = np.array([self.inputs.mean, np.sqrt(self.inputs.variance), self.inputs.rho], dtype=np.float64)
         norms = np.empty((trials, times.size))

@@ -37,6 +37,8 @@ class SoftplusNormal:
 
     def __post_init__(self) -> None:
         _positive(self, "sigma")
+        if not np.isfinite(self.mu):
+            raise ValueError(f"SoftplusNormal: mu = {self.mu}, expected a finite number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Markov:
             raise ValueError(f"transition matrix: expected {n} x {n} with rows that sum to 1, got {self.transition}")
         if not (np.isfinite(self.values).all() and min(self.values) >= 0 and max(self.values) > 0):
             raise ValueError(f"step sizes {self.values}: expected finite ones, none below 0, not all 0")
+        stationary_law(P)  # refuses a chain that falls apart
 
     def stationary(self) -> Floats:
         """Return the stationary probabilities of the states, (states,)."""
@@ -91,8 +94,8 @@ class InputLaw:
     """Correlation of neighbours, in (-1, 1)."""
 
     def __post_init__(self) -> None:
-        if not (self.variance >= 0 and -1 < self.rho < 1 and np.isfinite(self.mean)):
-            raise ValueError(f"{self}: expected variance >= 0 and -1 < rho < 1")
+        if not (0 <= self.variance < np.inf and -1 < self.rho < 1 and np.isfinite(self.mean)):
+            raise ValueError(f"{self}: expected a finite mean, a finite variance of at least 0 and -1 < rho < 1")
 
 
 def transforms(law: StepLaw) -> StepTransforms | None:

@@ -5,8 +5,8 @@ form is rejected when it lies further from the mean than a critical number of st
 reject any true form in a whole run is at most ``FAMILY_ERROR``. That chance is shared equally among the comparisons
 (Bonferroni); each takes Student's t and, for the skewness g of the mean, the leading term of the large deviations of a
 mean divided by its own standard error, which multiplies one tail at z by exp(|g| z^3 / 3) (Jing, Shao and Wang 2003).
-The skewness is that of the sample, so that a run needs trials enough to know it: ``analysis.verify`` asks for them. A
-deterministic comparison has an error bound in place of a standard error and no chance of a false alarm.
+The skewness is that of the sample, so that a run needs trials enough to know it: ``analysis.verification`` asks for
+them. A deterministic comparison has an error bound in place of a standard error and no chance of a false alarm.
 """
 
 from __future__ import annotations
@@ -266,7 +266,11 @@ class Verdict:
         return max(self.comparisons, key=rank)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; infinite distances become None."""
+        """Return plain JSON values; infinite distances become None.
+
+        ``printed_holds`` is false for a claim that holds in part (``printed`` says so), None for one that is undecided;
+        ``z_printed`` is None where no simulated comparison carries the printed form (an inequality, a limit).
+        """
         chosen = self.strongest()
         z_corrected = max((c.distance(c.corrected) for c in self.comparisons), key=abs)
         row: dict[str, Any] = {

@@ -118,9 +118,8 @@ class Scales:
             bad = ~(torch.isfinite(f.values.float()) & (f.values >= 0 if f.kind == "a_power" else f.values > 0))
             if bool(bad.any()):
                 where = tuple(int(i) for i in bad.nonzero()[0]) if bad.dim() else ()
-                raise ScaleError(
-                    f"factor {float(f.values[where])} of kind {f.kind!r} at {where}: must be positive and fit float32"
-                )
+                value = float(f.values.detach()[where])
+                raise ScaleError(f"factor {value} of kind {f.kind!r} at {where}: must be positive and fit float32")
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,14 +150,22 @@ class Scales:
         """
         path = Path(path)
         try:
-            stored = msgspec.json.decode(path.read_bytes(), type=_StoredScales)
-            factors = [scaling(f.kind, f.values, onset_tokens=f.onset_tokens).factors[0] for f in stored.factors]
+            return cls._of(msgspec.json.decode(path.read_bytes(), type=_StoredScales), str(path))
         except OSError as error:
             raise ScaleError(f"{path}: cannot read the scales: {error.strerror}") from error
         except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
             raise ScaleError(f"{path}: not a file of scales: {error}; make one with `mambascope propose`") from error
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Scales:
+        """Make scales from what ``to_dict`` returned."""
+        return cls._of(msgspec.convert(stored, type=_StoredScales), "stored scales")
+
+    @classmethod
+    def _of(cls, stored: _StoredScales, where: str) -> Scales:
+        factors = [scaling(f.kind, f.values, onset_tokens=f.onset_tokens).factors[0] for f in stored.factors]
         if stored.format != FORMAT:
-            raise ScaleError(f"{path}: scales of format {stored.format}; this version reads format {FORMAT}")
+            raise ScaleError(f"{where}: scales of format {stored.format}; this version reads format {FORMAT}")
         return cls(tuple(factors))
 
 
@@ -172,6 +179,9 @@ class _StoredScales(msgspec.Struct, forbid_unknown_fields=True):
     format: int
     factors: list[_StoredFactor]
     note: str = ""
+    """Why, in words."""
+    provenance: dict[str, Any] = {}
+    """How the factors were made: model, texts by content, method, losses. Absent in older files."""
 
 
 def _tensor(values: float | Sequence[Any] | npt.ArrayLike | Tensor) -> Tensor:

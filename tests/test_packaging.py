@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,10 @@ def test_importing_a_package_loads_no_torch():
 def test_promised_names_are_there():
     for package in ("spectra", "simulate", "analysis"):
         module = importlib.import_module(f"mambascope.{package}")
+        for name in modules():  # importing a submodule puts it into its package: it must hide no promised name
+            importlib.import_module(name)
         for name in module.__all__:
-            assert getattr(module, name) is not None
+            assert not isinstance(getattr(module, name), types.ModuleType), name
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             _ = module.nothing
 

@@ -9,10 +9,16 @@ from ..arguments import add_engine, add_json, add_model, add_output, add_text, a
 from ..console import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mambascope.analysis.heads import Heads
     from mambascope.analysis.runs import RunFolder
-    from mambascope.analysis.study import Study
+    from mambascope.analysis.study import Study, Texts
     from mambascope.analysis.theory import Theory
+
+    from ..sources import Source
+
+    Job = tuple[Source, Texts, int, int]  # with training and target length
 
 
 def add(verbs: Any) -> None:
@@ -42,17 +48,22 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Study every model and write the report."""
     from mambascope.analysis import heads as real_heads
-    from mambascope.analysis.atomic import write_json
-    from mambascope.analysis.study import planned_tokens, run_study
-    from mambascope.analysis.verify import TRIALS
+    from mambascope.analysis.engine import check_engine
+    from mambascope.analysis.study import planned_tokens
+    from mambascope.analysis.verification import TRIALS, UndecidedError, check_trials
     from mambascope.spectra.checkpoint import bundled_models
 
+    from ..folders import workers_of
     from ..report import write_report, write_tables
     from ..sources import Source, all_texts, check_target, default_target, run_folder, text_paths
     from ..style import slugs
 
+    trials = TRIALS if args.trials is None else args.trials
+    if not args.no_theory:
+        check_trials(trials)
+        check_engine(args.engine, workers_of(args))
     sources = [Source.open(name, args) for name in args.model or bundled_models()]
-    jobs = []
+    jobs: list[Job] = []
     for source in sources:
         texts, train_length = all_texts(source, args), source.needs_train_length()
         target = args.target_length or default_target(texts, train_length)
@@ -66,7 +77,6 @@ def run(args: argparse.Namespace) -> None:
         "models": [source.argument for source in sources],
         "lengths": [[train_length, target] for _, _, train_length, target in jobs],
     }
-    trials = TRIALS if args.trials is None else args.trials
     if not args.no_theory:
         command |= {"theory": {"trials": trials, "seed": args.seed}}
     with run_folder(args, sources, command, read) as folder:
@@ -75,33 +85,8 @@ def run(args: argparse.Namespace) -> None:
         total = sum(planned_tokens(texts, t, target) for _, texts, t, target in jobs)
         if not args.no_theory:
             total += sum(real_heads.planned_tokens(texts.calibration, target) for _, texts, _, target in jobs)
-        studies: list[Study] = []
-        heads: list[Heads] = []
         with progress(total, "report") as tick:
-            for (source, texts, train_length, target), key in zip(jobs, keys, strict=True):
-                model = source.load(args)
-                if model.name in {one.name for one in studies}:
-                    model.name = key  # two models of one name could not be told apart in the tables
-                one = run_study(
-                    model,
-                    texts,
-                    folder,
-                    train_length=train_length,
-                    target_length=target,
-                    argument=source.argument,
-                    key=key,
-                    tick=tick,
-                )
-                write_json(folder.output(f"scales/{key}.json"), one.proposal.scales.to_dict())
-                studies.append(one)
-                if not args.no_theory and one.proposal.acts and real_heads.can_replay(model):
-                    lengths = {"train_length": train_length, "target_length": target}
-                    scales = one.proposal.scales
-                    heads.append(
-                        real_heads.study_heads(
-                            model, texts.calibration, scales, **lengths, run=folder, key=key, tick=tick
-                        )
-                    )
+            studies, heads = _study(jobs, keys, args, folder, tick)
         theory = None if args.no_theory else _theory(trials, args, folder, heads)
         write_tables(folder, studies)
         page = write_report(folder, studies, folder.made_by(), theory, heads)
@@ -120,13 +105,39 @@ def run(args: argparse.Namespace) -> None:
         print_table(rows)
         say("harm: bits per token above the fresh-window control, second half of L tokens")
         say(f"report: {page}")
+    if theory is not None and (open_claims := theory.verification.undecided()):
+        raise UndecidedError(f"the report is written, but claims are not settled: {'; '.join(open_claims)}")
+
+
+def _study(
+    jobs: list[Job], keys: list[str], args: argparse.Namespace, folder: RunFolder, tick: Callable[[int], None]
+) -> tuple[list[Study], list[Heads]]:
+    """Study every model, and where theory is wanted the heads of those that break down."""
+    from mambascope.analysis.atomic import write_json
+    from mambascope.analysis.heads import can_replay, study_heads
+    from mambascope.analysis.study import run_study
+
+    studies: list[Study] = []
+    heads: list[Heads] = []
+    for (source, texts, train_length, target), key in zip(jobs, keys, strict=True):
+        model = source.load(args)
+        if model.name in {one.name for one in studies}:
+            model.name = key  # two models of one name could not be told apart in the tables
+        where: dict[str, Any] = {"train_length": train_length, "target_length": target, "key": key, "tick": tick}
+        one = run_study(model, texts, folder, argument=source.argument, **where)
+        scales = one.proposal.scales
+        write_json(folder.output(f"scales/{key}.json"), scales.to_dict())
+        studies.append(one)
+        if not args.no_theory and one.proposal.acts and can_replay(model):
+            heads.append(study_heads(model, texts.calibration, scales, run=folder, **where))
+    return studies, heads
 
 
 def _theory(trials: int, args: argparse.Namespace, folder: RunFolder, heads: list[Heads]) -> Theory:
     """Verify the claims and write the tables of the theory part."""
     from mambascope.analysis.theory import study_theory, theory_jobs
     from mambascope.analysis.trials import planned_updates
-    from mambascope.analysis.verify import chosen_claims
+    from mambascope.analysis.verification import chosen_claims
 
     from ..folders import workers_of
     from ..tables import write_table

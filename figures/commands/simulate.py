@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..arguments import add_engine, add_json, add_output, lengths
+from ..arguments import add_engine, add_json, add_output, lengths, power_of_two
 from ..console import print_json, print_table, progress, say
+
+MOST_NUMBERS = 2**27
+"""Squared norms kept until the end: one gigabyte, two while they are put together."""
 
 
 def add(verbs: Any) -> None:
@@ -44,7 +47,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--trials", type=int, default=16384, metavar="N", help="Default: 16384")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="Default: 0")
     parser.add_argument(
-        "--qmc", type=int, metavar="POINTS", help="also by this many scrambled Sobol points, a power of 2"
+        "--qmc", type=power_of_two, metavar="POINTS", help="also by this many scrambled Sobol points, a power of 2"
     )
     add_engine(parser)
     add_output(parser)
@@ -54,8 +57,13 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Simulate, print and store."""
+    import numpy as np
+
+    from mambascope.analysis.atomic import NotFiniteError, json_bytes
+    from mambascope.analysis.engine import check_engine
+    from mambascope.analysis.runs import InputFile
     from mambascope.analysis.trials import Job, planned_updates, run_jobs
-    from mambascope.simulate.exact import quasi_second_moment
+    from mambascope.simulate.exact import exact_second_moment, quasi_second_moment
     from mambascope.simulate.montecarlo import Paths, summarise
     from mambascope.simulate.recurrence import Recurrence
     from mambascope.simulate.step_laws import InputLaw
@@ -63,10 +71,13 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.spectra.errors import RefusedInputError
 
     from ..folders import theory_folder, workers_of
-    from ..laws import eigenvalue_law, step_law
+    from ..laws import eigenvalue_law, law_files, step_law
 
-    if args.trials < 2:
-        raise RefusedInputError(f"--trials {args.trials}: expected at least 2, for an error bar")
+    if not 2 <= args.trials * len(args.times) <= MOST_NUMBERS or args.trials < 2:
+        raise RefusedInputError(
+            f"--trials {args.trials}: expected at least 2, and trials x times up to {MOST_NUMBERS}, which are kept"
+        )
+    check_engine(args.engine, workers_of(args))
     try:
         recurrence = Recurrence(
             args.kind,
@@ -77,20 +88,27 @@ def run(args: argparse.Namespace) -> None:
             args.discretisation,
             args.mixing,
         )
-        quasi = [quasi_second_moment(recurrence, t, args.qmc, args.seed) for t in args.times] if args.qmc else None
+        paths = Paths(recurrence, tuple(args.times))
     except ValueError as problem:
         raise RefusedInputError(str(problem)) from problem
-    job = Job("paths", Paths(recurrence, tuple(args.times)), args.trials, key_words(args.seed, "simulate"))
+    if args.qmc and exact_second_moment(recurrence, args.times[:1]) is None:
+        raise RefusedInputError("--qmc needs a closed form for one mode: not for these steps, inputs or discretisation")
+    job = Job("paths", paths, args.trials, key_words(args.seed, "simulate"))
     names = ("kind", "law", "law_step", "steps", "channels", "mixing", "mean", "variance", "rho", "discretisation")
     command = {name: getattr(args, name) for name in (*names, "times", "trials", "qmc")}
-    with theory_folder(args, command, args.seed) as folder:
+    inputs = [InputFile.of("law", path) for path in law_files(args.law, args.steps)]
+    with theory_folder(args, command, args.seed, inputs) as folder:
         with progress(planned_updates([job]), "simulate", "upd") as tick:
             values = run_jobs([job], engine=args.engine, workers=workers_of(args), run=folder, tick=tick)
-        found = summarise(recurrence, args.times, values[job.name])
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+                found = summarise(recurrence, args.times, values[job.name])
+        except ArithmeticError as problem:
+            raise NotFiniteError(f"the exact value of this recurrence could not be computed: {problem}") from problem
         rows = found.rows()
-        if quasi is not None:
-            for row, (mean, error) in zip(rows, quasi, strict=True):
-                row |= {"qmc": mean, "qmc_se": error}
+        for row in rows if args.qmc else []:
+            row["qmc"], row["qmc_se"] = quasi_second_moment(recurrence, row["steps"], args.qmc, args.seed)
+        json_bytes(rows)  # an overflow is said so, not shown
         if folder:
             from ..tables import write_table
 
@@ -100,4 +118,5 @@ def run(args: argparse.Namespace) -> None:
         return
     print_table(rows)
     if not found.covered.all():
-        say("covered no: too few trials for this law, whose mean rests on rare slow modes; trust the exact value")
+        instead = "; the exact value has no such trouble" if found.exact is not None else ""
+        say(f"covered False: too few trials for this law's error bars to be trusted; give more{instead}")

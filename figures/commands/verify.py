@@ -6,10 +6,10 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_engine, add_json, add_output
-from ..console import print_json, print_table, progress, say
+from ..console import print_json, print_table, print_wrapped, progress, say
 
 if TYPE_CHECKING:
-    from mambascope.analysis.verify import Verification
+    from mambascope.analysis.verification import Verification
     from mambascope.simulate.claims import Claim
 
 
@@ -37,17 +37,23 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Verify, or explain."""
+    from mambascope.analysis.engine import check_engine
     from mambascope.analysis.theory import study_theory, theory_jobs
     from mambascope.analysis.trials import planned_updates
-    from mambascope.analysis.verify import TRIALS, UndecidedError, chosen_claims, jobs_of, verify
+    from mambascope.analysis.verification import TRIALS, UndecidedError, check_trials, chosen_claims, jobs_of, verify
+    from mambascope.spectra.errors import RefusedInputError
 
     from ..folders import theory_folder, workers_of
 
     claims = chosen_claims(args.claims)
+    if args.latex and not args.explain:
+        raise RefusedInputError("--latex goes with --explain")
     if args.explain:
         explain(claims, args)
         return
     trials = TRIALS if args.trials is None else args.trials
+    check_trials(trials)
+    check_engine(args.engine, workers_of(args))
     command = {"claims": [claim.key for claim in claims], "trials": trials}
     where: dict[str, Any] = {"trials": trials, "seed": args.seed, "engine": args.engine, "workers": workers_of(args)}
     with theory_folder(args, command, args.seed) as folder:
@@ -86,13 +92,14 @@ def show(found: Verification) -> None:
     print_table(rows)
     for claim, verdict in zip(found.claims, found.verdicts, strict=True):
         chosen = verdict.strongest()
-        print(f"\n{claim.key} {verdict.printed}: {claim.printed}")
+        print()
+        print_wrapped(f"{claim.key} {verdict.printed}: {claim.printed}")
         if verdict.printed != "holds":
-            print(f"    is true instead: {claim.corrected}")
+            print_wrapped(f"is true instead: {claim.corrected}", indent=4)
         told = "" if chosen.printed is None else f", printed {chosen.printed:.5g}"
         told += f", corrected {chosen.corrected:.5g}"
         error = "s.e." if chosen.simulated else "bound"
-        print(f"    {chosen.name}: measured {chosen.value:.5g} ({error} {chosen.error:.1g}){told}")
+        print_wrapped(f"{chosen.name}: measured {chosen.value:.5g} ({error} {chosen.error:.1g}){told}", indent=4)
     say(
         f"chance that a true form was rejected anywhere: at most {found.family_error:.0e}; power to tell each claim "
         f"from its rival: at least {found.weakest_power:.4f}; seed {found.seed}, {found.trials:,} trials"
@@ -109,8 +116,11 @@ def explain(claims: list[Claim], args: argparse.Namespace) -> None:
         if args.latex:
             print(f"% {claim.key}: {claim.title} ({claim.source})\n{derivation.latex()}\n")
             continue
-        print(f"{claim.key}: {claim.title}\n{claim.source}\n\n  as printed: {claim.printed}")
-        print(f"  corrected:  {claim.corrected}\n  assumes:    {'; '.join(claim.assumptions)}\n")
+        print(f"{claim.key}: {claim.title}\n{claim.source}\n")
+        print_wrapped(f"as printed: {claim.printed}", indent=2)
+        print_wrapped(f"corrected: {claim.corrected}", indent=2)
+        print_wrapped(f"assumes: {'; '.join(claim.assumptions)}", indent=2)
+        print()
         print(derivation.text() + "\n")
 
 

@@ -44,7 +44,7 @@ def load(key: str) -> Claim:
         KeyError: no claim has this key; the message names the nearest.
     """
     if key not in _MODULES:
-        near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.3)
+        near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise KeyError(f"claim {key!r} is not known{hint} (all: {', '.join(KEYS)})")
     claim = import_module(f".{_MODULES[key]}", __name__).CLAIM

@@ -147,6 +147,7 @@ def bad_inputs(tmp_path):
     short, zoo_text = tmp_path / "short.txt", text_files("calibration")[0]
     (tmp_path / "empty.npy").write_bytes(b"")
     (tmp_path / "huge.json").write_text('{"format": 1, "factors": [{"kind": "a", "onset_tokens": 0, "values": 1e400}]}')
+    np.savez(tmp_path / "many.npz", a=np.ones(3))
     (tmp_path / "late.json").write_text('{"format": 1, "factors": [{"kind": "a", "onset_tokens": -1, "values": 2}]}')
     return [
         (["spectrum", "mamba2-tinny"], "mamba2-tiny"),
@@ -180,7 +181,7 @@ def bad_inputs(tmp_path):
         (["spectrum", "mamba2-tiny", "-o", stranger], "thesis.tex"),
         (["train", "no-recipe", "--data", short, "-o", tmp_path / "t"], "no-recipe"),
         (["verify", "theorem-42"], "did you mean theorem-4.2"),
-        (["verify", "--trials", "10"], "at least 4096"),
+        (["verify", "--trials", "10"], "expected 4096 to"),
         (["verify", "eq-6", "--engine", "spark"], "'spark'"),
         (["verify", "eq-6", "--jobs", "0"], "--jobs 0"),
         (["simulate", "--law", "uniform:0,2"], "uniform:0,2"),
@@ -193,8 +194,39 @@ def bad_inputs(tmp_path):
         (["simulate", "--steps", "markov:1,2/0.5,0.4/0.5,0.5"], "sum to 1"),
         (["simulate", "--trials", "1"], "at least 2"),
         (["simulate", "--channels", "0"], "at least 1"),
+        (["simulate", "--law", "twopoint:0.5,0.9,nan"], "nan"),
+        (["simulate", "--law", "uniform:0,0.5,0.9"], "uniform:LOW,HIGH"),
+        (["simulate", "--law", "model:" + "x" * 5000], "model:xxx"),
+        (["simulate", "--law-step", "inf"], "step inf"),
+        (["simulate", "--variance", "inf"], "finite variance"),
+        (["simulate", "--steps", "softplus:nan,1"], "nan"),
+        (["simulate", "--steps", "markov:0.1,1/1,0/0,1"], "irreducible"),
+        (["simulate", "--steps", f"trace:{tmp_path / 'many.npz'}"], "several arrays"),
+        (["simulate", "--times", "2148m"], "2147483648"),
+        (["simulate", "--trials", "1000000000000"], "134217728"),
+        (["simulate", "--steps", "gamma:1,1", "--rho", "0.5", "--qmc", "64"], "--qmc needs a closed form"),
+        (["verify", "--trials", "1000000000000"], "16777216"),
+        (["verify", "eq-6", "--latex"], "--explain"),
+        (["report", "mamba2-tiny", "--trials", "0", "-o", tmp_path / "r"], "--trials 0"),
+        (["report", "mamba2-tiny", "--engine", "bogus", "-o", tmp_path / "r"], "'bogus'"),
         (["simulate", "--rho", "1"], "rho"),
+        (["calibrate", "mamba2-tiny", "--method", "adam"], "expected one of spsa, spsa-paper"),
+        (["calibrate", "mamba2-tiny", "--kind", "A"], "a_power"),
+        (["calibrate", "mamba2-tiny", "--start", "nowhere"], "no such file"),
+        (["calibrate", "mamba2-tiny", "--start", "random:1,0"], "random:0.75,1"),
+        (["calibrate", "mamba2-tiny", "--steps", "0"], "--steps 0"),
+        (["calibrate", "mamba2-tiny", "--target-length", "300"], "twice the training length"),
+        (["calibrate", "mamba2-tiny", "--target-length", "1m", "--start", "ones"], "documents reach 1048576"),
+        (["calibrate", "mamba2-tiny", "--validation", zoo_text], "same content"),
+        (["calibrate", "mamba2-tiny", "--text", zoo_text], "same content"),
+        (["calibrate", "mamba-tiny", "--kind", "dt", "--granularity", "state"], "belongs to a channel"),
+        (["bake", "mamba2-tiny", "--scales", onset_scales(tmp_path), "-o", tmp_path / "b"], "an onset cannot be baked"),
     ]
+
+
+def onset_scales(folder):
+    (folder / "onset.json").write_text('{"format": 1, "factors": [{"kind": "a", "onset_tokens": 256, "values": 2}]}')
+    return folder / "onset.json"
 
 
 def test_bad_input_gives_one_line_and_exit_code_3(capsys, tmp_path):
@@ -222,7 +254,7 @@ def test_verify_tells_people_and_scripts_what_it_found(capsys):
 
 
 def test_verify_exits_with_4_when_a_claim_is_not_settled(capsys, monkeypatch):
-    monkeypatch.setattr("mambascope.analysis.verify.derivation_failures", lambda key: ["an integral"])
+    monkeypatch.setattr("mambascope.analysis.verification.derivation_failures", lambda key: ["an integral"])
     code, out, err = run(capsys, "verify", "eq-6", "--trials", "16384", "--engine", "sequential")
     assert code == 4
     assert "NO" in out
@@ -231,7 +263,7 @@ def test_verify_exits_with_4_when_a_claim_is_not_settled(capsys, monkeypatch):
 
 
 def test_verify_explains_and_simulates_nothing(capsys, monkeypatch):
-    monkeypatch.setattr("mambascope.analysis.verify.run_jobs", lambda *_, **__: pytest.fail("simulated"))
+    monkeypatch.setattr("mambascope.analysis.verification.run_jobs", lambda *_, **__: pytest.fail("simulated"))
     code, out, _ = run(capsys, "verify", "--explain", "theorem-4.2")
     assert code == 0
     assert "as printed: E||h||^2 = log(" in out
@@ -278,6 +310,32 @@ def test_simulate_prints_exact_values_and_flags(capsys):
         "--discretisation", "zoh", "--mean", "0.2", "--times", "64", "--trials", "4000",
     )  # fmt: skip
     assert abs(row["z"]) < 5.5
+
+
+def test_a_recording_that_changed_is_another_run(capsys, tmp_path):
+    np.save(tmp_path / "dt.npy", np.full(10, 0.1))
+    words = ["simulate", "--steps", f"trace:{tmp_path / 'dt.npy'}", "--trials", "64", "-o", tmp_path / "run"]
+    assert run(capsys, *words)[0] == 0
+    assert run(capsys, *words)[0] == 0
+    np.save(tmp_path / "dt.npy", np.full(10, 0.7))
+    code, _, err = run(capsys, *words)
+    assert code == 3
+    assert "different run" in err
+
+
+def test_what_overflows_is_a_numerical_failure_not_a_traceback(capsys):
+    for words in (["--steps", "constant:1e200"], ["--variance", "1e300"]):
+        code, out, err = run(capsys, "simulate", "--trials", "64", *words)
+        assert code == 4
+        assert not out
+        assert "could not be computed" in err or "is inf" in err or "is nan" in err
+
+
+def test_a_deterministic_recurrence_has_no_distance_in_standard_errors(capsys):
+    (row,) = rows_of(capsys, "simulate", "--variance", "0", "--mean", "1", "--law", "point:0.5", "--trials", "300")
+    assert row["z"] is None
+    assert row["se"] == 0
+    assert row["mean"] == pytest.approx(row["exact"])
 
 
 def test_simulate_reads_recorded_steps(capsys, tmp_path):
@@ -358,7 +416,7 @@ def test_a_reader_that_stops_early_is_no_error():
 
 
 @pytest.mark.parametrize("arch", ["mamba", "mamba2"])
-def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, arch):
+def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, monkeypatch, arch):
     import importlib.util
     from pathlib import Path
 
@@ -367,7 +425,8 @@ def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, arch):
     spec.loader.exec_module(tiny)
     folder = tiny.save_tiny(tmp_path / "my-model", arch)
     words = ["report", folder, "--target-length", "128", "-o", tmp_path / "out", "--engine", "sequential"]
-    words += ["--trials", "4096"] if arch == "mamba2" else ["--no-theory"]
+    words += ["--trials", "16384"] if arch == "mamba2" else ["--no-theory"]
+    monkeypatch.setattr("mambascope.analysis.verification.KEYS", ("theorem-4.2",))
     for role, split in (("text", "test"), ("calibration", "calibration"), ("validation", "validation")):
         path = tmp_path / f"{role}.txt"
         path.write_bytes(text_files(split)[0].read_bytes()[:700])
@@ -385,3 +444,112 @@ def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, arch):
     code, _, err = run(capsys, *words[:-1], words[-1], "--fresh")
     assert code == 3
     assert "same content" in err
+
+
+def test_a_proposal_is_baked_and_the_result_is_a_model_and_a_run(capsys, tmp_path, book):
+    assert run(capsys, "propose", "mamba2-tiny", "--target-length", "4k", "-o", tmp_path / "p")[0] == 0
+    scales = tmp_path / "p/scales.json"
+    for layout in ("transformers", "state-spaces"):
+        out = tmp_path / layout
+        words = ["bake", "mamba2-tiny", "--scales", scales, "--layout", layout, "-o", out]
+        code, shown, err = run(capsys, *words, "--json")
+        assert code == 0, err
+        document = json.loads(shown)
+        assert [(f["kind"], f["exactness"]) for f in document["folds"]] == [("a", "exact")]
+        assert document["check"]["error"] <= 1e-5
+        assert len(document["tensors"]) == 4
+        names = {f["file"] for f in document["files"]}
+        assert {"config.json", "README.md", "scales.json", "tokenizer.json", "mambascope.json"} < names
+        assert (out / "scales.json").read_bytes() == scales.read_bytes()
+        assert run(capsys, *words, "--json")[1] == shown  # the same command does nothing
+        code, _, err = run(capsys, *words, "--no-check")
+        assert code == 3
+        assert "different run" in err
+        evaluated = ["--text", book, "--lengths", "2k"]
+        (plain,) = rows_of(capsys, "evaluate", "mamba2-tiny", *evaluated, "--methods", "scales", "--scales", scales)
+        (baked,) = rows_of(capsys, "evaluate", out, *evaluated, "--methods", "none")
+        assert baked["tail_bits_per_token"] == pytest.approx(plain["tail_bits_per_token"], abs=1e-5)
+    code, shown, err = run(capsys, *words)
+    assert code == 0
+    assert "logits differ by" in err
+    code, _, err = run(capsys, "bake", "mamba2-tiny", "--scales", scales, "-o", tmp_path / "p", "--fresh")
+    assert code == 3
+    assert "which is read" in err
+
+
+def test_a_calibration_is_kept_resumed_and_evaluated(capsys, tmp_path):
+    out, files = tmp_path / "c", text_files("validation")[:2]
+    words = ["calibrate", "mamba2-tiny", "--start", "constant:100", "--target-length", "1k", "--steps", "3"]
+    words += ["--batch", "1", "--selection-windows", "2", "--granularity", "layer", "--validation", *files, "-o", out]
+    code, shown, err = run(capsys, *words, "--json")
+    assert code == 0, err
+    document = json.loads(shown)
+    assert [row["step"] for row in document["rows"]] == [0, 1, 2, 3]
+    assert document["selection"]["result"]["tail"] <= document["selection"]["start"]["tail"]
+    assert document["provenance"] == json.loads((out / "scales.json").read_text())["provenance"]
+    journal = (out / "journal.jsonl").read_bytes()
+    code, shown, err = run(capsys, *words)  # the same command resumes: nothing is done again
+    assert code == 0, err
+    assert "selection_tail_bits" in shown
+    assert "bits per token on selection windows of 1024 tokens" in err
+    assert (out / "journal.jsonl").read_bytes() == journal
+    code, _, err = run(capsys, *words, "--seed", "1")
+    assert code == 3
+    assert "different run" in err
+    (row,) = rows_of(
+        capsys, "evaluate", "mamba2-tiny", "--text", *files, "--lengths", "1k", "--methods", "scales",
+        "--scales", out / "scales.json",
+    )  # fmt: skip
+    assert row["tail_bits_per_token"] == document["selection"]["result"]["tail"]  # to the last digit
+    words[words.index("constant:100")] = out / "scales.json"
+    code, shown, err = run(capsys, *words[:-1], tmp_path / "again", "--method", "backprop", "--json")
+    assert code == 0, err
+    again = json.loads(shown)
+    assert again["plan"]["start"] == "file"
+    assert again["selection"]["start"] == document["selection"]["result"]
+
+
+def test_diagnose_tells_people_and_scripts_which_layers_break(capsys, tmp_path, book):
+    words = ("diagnose", "mamba2-tiny", "--text", book, "--target-length", "2k", "-o", tmp_path / "d")
+    layers = rows_of(capsys, *words, key="layers")
+    assert [row["layer"] for row in layers] == [0, 1, 2, 3]
+    assert all(row["growth_measured"] > 1.3 and row["modes_beyond_T"] >= 0.8 for row in layers)
+    heads = rows_of(capsys, *words, key="heads")  # the same command on the same folder reads what it kept
+    assert len(heads) == 40
+    assert {"rate", "horizon_tokens", "decay_second_per_token", "kappa", "norm_at_64", "norm_at_2048"} <= set(heads[0])
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    assert out.startswith("Breaks: at 2,048 tokens (8 times training)")
+    assert max(len(line) for line in out.splitlines()) <= 80
+    assert {p.name for p in (tmp_path / "d/tables").iterdir()} >= {"layers.csv", "heads.json"}
+    told = rows_of(capsys, "diagnose", "mamba2-tiny-usual", "--text", book, "--target-length", "2k", key="words")
+    assert told[0].startswith("Stays in range")
+
+
+def test_propose_by_rule_and_goal_says_what_it_gives_up(capsys, tmp_path, book):
+    ask = ("propose", "mamba-tiny", "--text", book, "--target-length", "2k")
+    kept = {}
+    for goal in ("perplexity", "balanced", "retrieval"):
+        rows = rows_of(capsys, *ask, "--goal", goal, key="memory_rows")
+        kept[goal] = np.mean([row["energy_older_after"] for row in rows])
+    assert kept["perplexity"] < kept["balanced"] < kept["retrieval"]
+    code, out, err = run(capsys, *ask, "--rule", "onset", "-o", tmp_path / "p")
+    assert code == 0
+    assert "memory: 256 tokens back" in err
+    assert "cannot be baked" in err
+    assert max(len(line) for line in out.splitlines()) <= 80
+    stored = json.loads((tmp_path / "p/scales.json").read_text())
+    assert stored["factors"][0]["onset_tokens"] == 256
+    assert stored["provenance"]["rule"] == "onset"
+    for wrong in (("--rule", "hard-clip:x"), ("--goal", "speed")):
+        code, _, err = run(capsys, *ask, *wrong)
+        assert (code, err.count("\n")) == (3, 1)
+
+
+def test_the_rules_are_listed_without_a_model(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["propose", "--rules"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("soft-clip", "onset", "head-dt", "--goal retrieval is hard-clip:4"))
+    assert max(len(line) for line in shown.splitlines()) <= 80

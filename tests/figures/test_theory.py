@@ -9,7 +9,7 @@ from mambascope.analysis.heads import Heads
 from mambascope.analysis.norm_forms import FORMS
 from mambascope.analysis.scaled_heads import ScaledHead, ScaledHeads
 from mambascope.analysis.theory import study_theory
-from mambascope.analysis.verify import chosen_claims
+from mambascope.analysis.verification import chosen_claims
 from mambascope.figures.style import svg_bytes
 from mambascope.figures.theory import claims_figure, growth_figure, near_one_figure, theory_drawings, with_curves
 from mambascope.figures.theory_section import heads_drawing, theory_section

@@ -1,4 +1,4 @@
-"""Test ``mambascope.analysis.verify`` and ``theory``: verdicts from data, reproducible, honest when unsettled."""
+"""Test ``mambascope.analysis.verification`` and ``theory``: verdicts from data, reproducible, honest when unsettled."""
 
 import dataclasses
 import json
@@ -6,10 +6,10 @@ import json
 import pytest
 
 from mambascope.analysis import theory
-from mambascope.analysis import verify as module
+from mambascope.analysis import verification as module
 from mambascope.analysis.atomic import json_bytes
 from mambascope.analysis.runs import RunFolder
-from mambascope.analysis.verify import chosen_claims, jobs_of, slug, verify
+from mambascope.analysis.verification import chosen_claims, jobs_of, slug, verify
 from mambascope.simulate.claims import KEYS, load
 from mambascope.spectra.errors import RefusedInputError
 
@@ -65,7 +65,7 @@ def test_a_control_that_passes_and_a_step_that_fails_are_named(monkeypatch):
 
 
 def test_few_trials_leave_claims_open_instead_of_guessing(monkeypatch):
-    with pytest.raises(RefusedInputError, match="at least 4096"):
+    with pytest.raises(RefusedInputError, match="expected 4096"):
         verify(chosen_claims(CLAIMS), trials=4095)
     monkeypatch.setattr(module, "FEWEST_TRIALS", 64)
     for verdict in verify(chosen_claims(["theorem-b.1", "b.4-1", "eq-6"]), trials=64).verdicts:

@@ -29,6 +29,10 @@ FEWEST_TRIALS = 4096
 """Below, the skewness of a sample says too little about the tails of its mean for the promised rate of false alarms."""
 
 
+MOST_TRIALS = 2**24
+"""Every trial's numbers are kept until the verdict: more would need tens of gigabytes."""
+
+
 class UndecidedError(MambascopeError):
     """A claim could not be settled, or a check failed that had to hold."""
 
@@ -131,6 +135,19 @@ def chosen_claims(keys: Sequence[str]) -> list[Claim]:
     return [load(key) for key in KEYS if not keys or key in keys]
 
 
+def check_trials(trials: int) -> None:
+    """Refuse numbers of trials that cannot be run or mean nothing.
+
+    Args:
+        trials: of an ordinary experiment.
+
+    Raises:
+        RefusedInputError: below ``FEWEST_TRIALS``, or more than memory holds.
+    """
+    if not FEWEST_TRIALS <= trials <= MOST_TRIALS:
+        raise RefusedInputError(f"--trials {trials}: expected {FEWEST_TRIALS} to {MOST_TRIALS}")
+
+
 def jobs_of(claims: Sequence[Claim], trials: int, seed: int) -> list[Job]:
     """Return the experiments of claims.
 
@@ -185,8 +202,7 @@ def verify(
     Raises:
         RefusedInputError: too few trials for any error bar.
     """
-    if trials < FEWEST_TRIALS:
-        raise RefusedInputError(f"--trials {trials}: expected at least {FEWEST_TRIALS}")
+    check_trials(trials)
     claims = tuple(chosen_claims([]) if claims is None else claims)
     values = run_jobs(jobs_of(claims, trials, seed), engine=engine, workers=workers, run=run, tick=tick)
     unconfirmed = _derivations([claim.key for claim in claims], engine, workers, run)

@@ -1,0 +1,87 @@
+"""Test ``mambascope.analysis.rule_table`` and ``repeated_passages`` on small random models."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mambascope.analysis.diagnosis import diagnose
+from mambascope.analysis.evaluate.perplexity import fresh_window_bits, token_bits
+from mambascope.analysis.evidence import Evidence
+from mambascope.analysis.repeated_passages import PASSAGE_TOKENS, RepeatedPassages, bits_saved, repeated_passages
+from mambascope.analysis.rule_table import rule_table
+from mambascope.analysis.rules import find_rule
+from mambascope.analysis.runs import RunFolder
+from mambascope.analysis.training_windows import training_windows
+from mambascope.spectra.errors import TextError
+from mambascope.spectra.loading import load
+from mambascope.spectra.tokens import Document
+from mambascope.spectra.zoo import text_files
+
+_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "spectra" / "tiny.py")
+tiny = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tiny)
+
+T = 16
+
+
+def documents(seed, length=700, count=2):
+    rng = np.random.default_rng(seed)
+    return [Document(f"d{seed}-{k}", rng.integers(0, 50, length).astype(np.uint8)) for k in range(count)]
+
+
+def test_the_table_is_what_direct_scores_give(tmp_path):
+    model = tiny.tiny_model("mamba2")
+    calibration = np.stack([d.ids for d in documents(1)])
+    found = diagnose(model, calibration, train_length=T, target_length=256, writes=True)
+    corpora = {"one": documents(2), "two": documents(3)}
+    ask = {"rules": ["none", "soft-clip", "layer-dt"], "times": [4, 16]}
+    with RunFolder.open(tmp_path / "run", command={"verb": "rules"}, seed=0) as run:
+        table = rule_table(model, found, corpora, [], run=run, **ask)
+        assert rule_table(model, found, corpora, [], run=run, **ask).to_dict() == table.to_dict()
+    assert len(table.texts) == 3 * 2 * 2
+    for row in table.texts:
+        n = row["length"]
+        ids = np.stack([d.ids[:256] for d in corpora[row["corpus"]]])
+        scales = find_rule(row["rule"])(Evidence.of(found, n))
+        harm = (token_bits(model, ids, scales) - fresh_window_bits(model, ids, T))[:, n // 2 - 1 : n - 1].mean()
+        assert row["harm"] == pytest.approx(harm, abs=1e-6)
+        windows = training_windows(ids, T)
+        inside = token_bits(model, windows, scales).mean() - token_bits(model, windows).mean()
+        assert row["inside"] == pytest.approx(inside, abs=1e-6)
+    none = [row for row in table.memory if row["rule"] == "none"]
+    assert all(row["energy_older_before"] == row["energy_older_after"] for row in none)
+    assert [row["rule"] for row in table.summary(256)] == sorted(
+        ask["rules"],
+        key=lambda rule: np.mean([r["harm"] for r in table.texts if (r["rule"], r["length"]) == (rule, 256)]),
+    )
+
+
+def test_passages_stand_at_both_ends():
+    pairs = repeated_passages(documents(4), 100, 6, seed=3)
+    P = PASSAGE_TOKENS
+    assert pairs.repeated.shape == (6, 100 + P)
+    np.testing.assert_array_equal(pairs.repeated[:, :P], pairs.repeated[:, -P:])
+    np.testing.assert_array_equal(pairs.repeated[:, P:], pairs.other[:, P:])
+    assert (pairs.repeated[:, :P] != pairs.other[:, :P]).mean() > 0.9
+    np.testing.assert_array_equal(repeated_passages(documents(4), 100, 6, seed=3).other, pairs.other)
+    with pytest.raises(TextError, match="two documents"):
+        repeated_passages(documents(4, count=1), 100, 6, seed=3)
+
+
+def test_a_clip_far_out_keeps_what_a_near_one_forgets():
+    """On the bundled Mamba-1 model, 3 T back; and against itself a passage saves exactly nothing."""
+    model = load("mamba-tiny")
+    texts = [Document(p.name, np.frombuffer(p.read_bytes(), np.uint8)) for p in text_files("calibration")]
+    found = diagnose(model, np.stack([d.ids[:1024] for d in texts]), train_length=256, target_length=1024)
+    pairs = repeated_passages(texts, 208, 48, seed=1)
+    saved = {
+        rule: bits_saved(model, pairs, find_rule(rule)(Evidence.of(found)))[0] for rule in ("soft-clip", "hard-clip:4")
+    }
+    unscaled, error = bits_saved(model, pairs)
+    assert unscaled > 3 * error
+    assert saved["hard-clip:4"] > 0.85 * unscaled
+    assert saved["soft-clip"] < 0.8 * unscaled
+    same = RepeatedPassages(pairs.gap_tokens, pairs.repeated[:4], pairs.repeated[:4])
+    assert bits_saved(model, same) == (0.0, 0.0)
