@@ -513,7 +513,8 @@ def test_diagnose_tells_people_and_scripts_which_layers_break(capsys, tmp_path, 
     words = ("diagnose", "mamba2-tiny", "--text", book, "--target-length", "2k", "-o", tmp_path / "d")
     layers = rows_of(capsys, *words, key="layers")
     assert [row["layer"] for row in layers] == [0, 1, 2, 3]
-    assert all(row["growth_measured"] > 1.3 and row["modes_beyond_T"] >= 0.8 for row in layers)
+    assert all(row["growth_predicted"] > 1.5 and row["modes_beyond_T"] >= 0.8 for row in layers)
+    assert max(row["growth_measured"] for row in layers) > 3  # of one short text: a layer's last one is noisy
     heads = rows_of(capsys, *words, key="heads")  # the same command on the same folder reads what it kept
     assert len(heads) == 40
     assert {"rate", "horizon_tokens", "decay_second_per_token", "kappa", "norm_at_64", "norm_at_2048"} <= set(heads[0])

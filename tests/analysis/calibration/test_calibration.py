@@ -233,4 +233,4 @@ def test_the_package_does_not_hide_the_function_of_its_name():
     package = importlib.import_module("mambascope.analysis.calibration")  # offers itself to mambascope.analysis
     from mambascope import analysis
 
-    assert analysis.calibration is calibrate is package.calibrate
+    assert analysis.calibrate is calibrate is package.calibrate
