@@ -253,8 +253,8 @@ def test_an_orphaned_child_does_not_hold_the_folder(tmp_path):
         "import os, sys, time\nfrom mambascope.analysis.runs import RunFolder\n"
         "with RunFolder.open(sys.argv[1], command={}, seed=0) as run:\n"
         "    child = os.fork()\n"
-        "    if not child: time.sleep(60)\n"
-        "    print(child, flush=True); time.sleep(60)"
+        "    if not child: print(os.getpid(), flush=True)\n"  # from the child: it has given up its copy of the lock
+        "    time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
