@@ -73,7 +73,7 @@ class Job:
         """Type of every tensor in the source."""
         found = {}
         for name in expected_tensors(self.source.config):
-            file, stored_name = self.source._sources[name]  # the types are needed before any tensor is read
+            file, stored_name = self.source.stored[name]  # the types are needed before any tensor is read
             found[name] = file.entries[stored_name].dtype
         return found
 
@@ -243,9 +243,9 @@ def _folded(job: Job, name: str, changes: dict[str, float]) -> torch.Tensor:
 
 def _refuse_other_head(source: Checkpoint) -> None:
     """Refuse a stored head that is not the embedding to which config.json ties it; it would be lost."""
-    if not source.config.tie_embeddings or _HEAD not in source._sources:
+    if not source.config.tie_embeddings or _HEAD not in source.stored:
         return
-    file, stored_name = source._sources[_HEAD]
+    file, stored_name = source.stored[_HEAD]
     if not torch.equal(file.read(stored_name), source.read(_EMBEDDING)):
         raise CheckpointError(
             f"{file.path}: {_HEAD}: expected the embedding, to which config.json ties it, got other values; if both "

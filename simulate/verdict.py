@@ -41,6 +41,11 @@ class Sample:
         """Return a column's mean."""
         return float(self.values[:, column].mean())
 
+    def furthest(self, form: float) -> float:
+        """Return the value of any trial and column that lies furthest from a form."""
+        values = self.values.ravel()
+        return float(values[np.abs(values - form).argmax()])
+
     def against(
         self,
         name: str,

@@ -56,7 +56,8 @@ class Checkpoint:
         """Where the files are; none for a model in memory."""
         self.files = files
         """config.json and the weight files (and their index), as read."""
-        self._sources = {canonical_name(name, layout): (file, name) for name, file in sources.items()}
+        self.stored = {canonical_name(name, layout): (file, name) for name, file in sources.items()}
+        """File, and name in it, of every tensor by its own name here."""
         self._sha256: str | None = None
         check_tensors(config, layout, sources, folder or Path("model in memory"))
 
@@ -143,12 +144,12 @@ class Checkpoint:
         """
         if name == _HEAD and self.config.tie_embeddings:
             name = _EMBEDDING
-        if name not in self._sources:
+        if name not in self.stored:
             raise CheckpointError(
-                f"{self._where}: tensor {shown(name)}: expected one of the {len(self._sources)} state-spaces names, "
-                f"got another; nearest: {_nearest(name, self._sources)}"
+                f"{self._where}: tensor {shown(name)}: expected one of the {len(self.stored)} state-spaces names, "
+                f"got another; nearest: {_nearest(name, self.stored)}"
             )
-        file, stored_name = self._sources[name]
+        file, stored_name = self.stored[name]
         tensor = file.read(stored_name)
         check_finite(tensor, name, file.path)
         return tensor
@@ -175,7 +176,7 @@ class Checkpoint:
             place = ", ".join(f"{what} {i}" for what, i in zip(names, index, strict=True))
             raise CheckpointError(
                 told(
-                    self._sources[name][0].path,
+                    self.stored[name][0].path,
                     f"layer {layer}, {place}: A_log",
                     "at most 88.7, so that exp(A_log) is finite",
                     f"{A_log[tuple(index)].item():g}",
@@ -198,8 +199,8 @@ class Checkpoint:
         """
         # dtype None keeps the type
         tensors = {name: self.read(name).to(dtype) for name in expected_tensors(self.config)}
-        if self.config.tie_embeddings and _HEAD in self._sources:
-            file, stored_name = self._sources[_HEAD]
+        if self.config.tie_embeddings and _HEAD in self.stored:
+            file, stored_name = self.stored[_HEAD]
             if not torch.equal(file.read(stored_name).to(dtype), tensors[_EMBEDDING]):
                 raise CheckpointError(
                     told(
@@ -223,7 +224,7 @@ class Checkpoint:
                     while block := file.read(2**20):
                         digest.update(block)
             if not self.files:
-                for name, (file_, stored_name) in sorted(self._sources.items()):
+                for name, (file_, stored_name) in sorted(self.stored.items()):
                     tensor = file_.read(stored_name).contiguous()
                     digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
                     digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
@@ -232,7 +233,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """Give the files back; harmless when repeated."""
-        for file, _ in self._sources.values():
+        for file, _ in self.stored.values():
             file.close()
 
     def __enter__(self) -> Self:

@@ -21,7 +21,7 @@ from mambascope.spectra.model import Block, Model
 from mambascope.spectra.scales import Scales
 from mambascope.spectra.state import LayerState, StreamState
 
-from ..evaluate.perplexity import _block_bits
+from ..evaluate.perplexity import block_bits
 from .windows import Ids
 
 BLOCK_TOKENS = 512
@@ -87,7 +87,7 @@ class _Stream:
         """Sum the block's bits from entry ``first`` of the window on, float64."""
         skip = max(0, first - block.start)
         targets = self.ids[:, block.start + 1 + skip : block.stop + 1]
-        return _block_bits(block.hidden[:, skip:], block.head, targets).double().sum()
+        return block_bits(block.hidden[:, skip:], block.head, targets).double().sum()
 
 
 def loss_and_gradient(

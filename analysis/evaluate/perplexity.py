@@ -63,8 +63,17 @@ class PerplexityRow:
         return asdict(self)
 
 
-def _block_bits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-    """Bits of each target; logits live for a few positions at a time."""
+def block_bits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """Score a block; logits live for a few positions at a time.
+
+    Args:
+        hidden: output of the final norm, (batch, length, d_model).
+        head: weight of the output head, (vocab_size, d_model).
+        targets: next tokens, (batch, length).
+
+    Returns:
+        Bits of each target, (batch, length), in float32 or the wider type of ``hidden``.
+    """
     step = max(1, _POSITIONS_AT_ONCE // hidden.shape[0])
     wide = torch.promote_types(hidden.dtype, torch.float32)
     parts = []
@@ -92,7 +101,7 @@ def stream_bits(
     with torch.no_grad():
         for block in model.stream(tokens[:, :-1], intervention=intervention, observers=observers):
             targets = model.ids(tokens[:, block.start + 1 : block.stop + 1])
-            yield _block_bits(block.hidden, block.head, targets).double().cpu().numpy()
+            yield block_bits(block.hidden, block.head, targets).double().cpu().numpy()
 
 
 def token_bits(

@@ -31,7 +31,7 @@ from ..recurrence import Discretisation, Recurrence
 from ..step_laws import Constant, InputLaw
 from ..symbolic import Derivation, Step
 from ..threefry import Words
-from ..verdict import Comparison, Sample, exactly
+from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Curve, Drawn, Samples, Trials
 
 Floats = npt.NDArray[np.float64]
@@ -174,12 +174,6 @@ def _stationary(largest: float, dt: float) -> float:
     return dt**2 * law.expect(lambda a: energy_gain(a * dt, math.inf))
 
 
-def furthest(sample: Sample, form: float) -> float:
-    """Return the trial's value that lies furthest from a form."""
-    values = sample.values.ravel()
-    return float(values[np.abs(values - form).argmax()])
-
-
 def compare(samples: Samples) -> Sequence[Comparison]:
     """Hold E ||h||^2 / E ||B x||^2 against both forms."""
     levels = [
@@ -194,7 +188,7 @@ def compare(samples: Samples) -> Sequence[Comparison]:
     ]
     ratio = exactly(
         f"level at {STRETCH:g} Delta over level at Delta, worst of all trials",
-        furthest(samples["two step sizes"], STRETCH**2),
+        samples["two step sizes"].furthest(STRETCH**2),
         STRETCH**2,
         STRETCH,
         bound=1e-9,  # the decays differ in their last bit: 1e-14 of the largest term, more of a sum that cancels

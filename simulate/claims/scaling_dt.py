@@ -38,7 +38,6 @@ from ..symbolic import Derivation, Step
 from ..threefry import DECAYS, INPUTS, MIXING, STEPS, Words, fill_matrix, uniforms
 from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Drawn, Samples, Trials
-from .corollary_4_3 import furthest
 from .transition_spectrum import free_decay
 
 Floats = npt.NDArray[np.float64]
@@ -257,7 +256,7 @@ def compare(samples: Samples) -> Sequence[Comparison]:
             found.append(
                 exactly(
                     f"||h(s Delta, A)||^2 / ||h(Delta, s A)||^2, {name}, s = {s:g}, worst trial",
-                    furthest(samples[f"{name}, s = {s:g}"], s**2),
+                    samples[f"{name}, s = {s:g}"].furthest(s**2),
                     s**2,
                     rival=1.0,
                     bound=ROUNDING * s**2,
@@ -266,7 +265,7 @@ def compare(samples: Samples) -> Sequence[Comparison]:
         found.append(
             exactly(
                 f"entries of h(s Delta, A) - s h(Delta, s A), s = {s:g}, worst relative difference",
-                furthest(samples[f"states, s = {s:g}"], 0.0),
+                samples[f"states, s = {s:g}"].furthest(0.0),
                 0.0,
                 rival=abs(1 - 1 / s),  # no factor s at all
                 bound=ROUNDING,
