@@ -12,7 +12,7 @@ from mambascope.analysis.recipe import read_recipe
 from mambascope.spectra.checkpoint import bundled_models, open_checkpoint
 from mambascope.spectra.layouts import expected_tensors
 from mambascope.spectra.loading import load, read_card
-from mambascope.spectra.zoo import FOLDER, text_files
+from mambascope.spectra.zoo import CORPORA, FOLDER, text_files
 
 MANIFEST = json.loads((FOLDER / "MANIFEST.json").read_text())
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -41,16 +41,18 @@ def test_the_control_differs_from_its_model_in_the_rates_alone():
 
 
 def test_texts_are_those_of_the_manifest_and_disjoint():
-    found = {str(p.relative_to(FOLDER)): p for s in ("calibration", "validation", "test") for p in text_files(s)}
+    parts = [(split, corpus) for corpus in CORPORA for split in ("calibration", "validation", "test")]
+    found = {str(p.relative_to(FOLDER)): p for part in parts for p in text_files(*part)}
     assert sorted(found) == sorted(entry["file"] for entry in MANIFEST["texts"])
-    assert sum(path.stat().st_size for path in found.values()) <= 3_000_000
+    assert sum(path.stat().st_size for path in found.values()) <= 3_500_000
     for entry in MANIFEST["texts"]:
         assert sha256(found[entry["file"]]) == entry["sha256"]
         found[entry["file"]].read_bytes().decode("utf-8")
-    books = [entry["book_sha256"] for entry in MANIFEST["texts"]]
-    assert len(set(books)) == len(books)  # no two parts share a book
-    assert not set(books) & {entry["sha256"] for entry in MANIFEST["training_texts"]}
-    assert len(text_files("test")) >= 8
+        assert "public domain" in entry["licence"]
+    documents = [entry["document_sha256"] for entry in MANIFEST["texts"]]
+    assert len(set(documents)) == len(documents)  # no two parts share a document
+    assert not set(documents) & {entry["sha256"] for entry in MANIFEST["training_texts"]}
+    assert all(len(text_files("test", corpus)) >= 8 for corpus in CORPORA)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared training texts")
