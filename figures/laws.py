@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mambascope.simulate.laws import Beta, EigenvalueLaw, Listed, LogUniform, Uniform
-from mambascope.simulate.step_laws import Constant, Gamma, Markov, SoftplusNormal, StepLaw, Trace
+from mambascope.simulate.step_laws import Constant, Markov, SoftplusNormal, StepLaw, Trace
+from mambascope.simulate.step_transforms import Gamma
 from mambascope.spectra.errors import RefusedInputError
 
 EIGENVALUE_LAWS = {

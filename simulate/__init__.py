@@ -3,6 +3,7 @@
 * closed forms: ``modes``, ``growth``, ``random_steps``, ``markov_steps``, ``norm_law``; scale rules: ``scale_rules``,
   ``step_rules``, ``power_rule``, ``small_rate``;
 * the simulator: ``recurrence`` with its ``laws`` and ``step_laws``, ``montecarlo``, ``exact`` (quadrature), ``replay``;
+  where sampling fails: ``near_one``;
 * the paper's claims: ``claims``, judged by ``verdict`` from derivations in ``symbolic``.
 
 Rates r = |A| dt are the argument everywhere, never rounded decays.
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from .recurrence import Recurrence
     from .replay import Change, Replayed
     from .scale_rules import Factors, onset_rule, scale_rule
-    from .step_laws import Constant, Gamma, InputLaw, Markov, SoftplusNormal, Trace
+    from .step_laws import Constant, InputLaw, Markov, SoftplusNormal, Trace
+    from .step_transforms import Gamma
 
 _HOME = {
     "laws": ("Beta", "Listed", "LogUniform", "Uniform", "point", "two_point", "uniform"),
@@ -31,7 +33,8 @@ _HOME = {
     "recurrence": ("Recurrence",),
     "replay": ("Change", "Replayed"),
     "scale_rules": ("Factors", "onset_rule", "scale_rule"),
-    "step_laws": ("Constant", "Gamma", "InputLaw", "Markov", "SoftplusNormal", "Trace"),
+    "step_laws": ("Constant", "InputLaw", "Markov", "SoftplusNormal", "Trace"),
+    "step_transforms": ("Gamma",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

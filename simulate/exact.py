@@ -6,20 +6,18 @@ eigenvalue law that reaches within 1e-8 of 1 costs as little as any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import scipy.stats.qmc
 
+from .arrays import Floats
+from .laws import EigenvalueLaw, OfRate
 from .markov_steps import markov_moments
 from .modes import second_moment, write_gain
 from .random_steps import iid_moments, independent_inputs
 from .recurrence import Recurrence
 from .step_laws import Constant, Markov, transforms
-
-Floats = npt.NDArray[np.float64]
-OfRate = Callable[[Floats], Floats]
 
 
 def mode_energy(recurrence: Recurrence, horizon_steps: int) -> OfRate | None:
@@ -78,6 +76,28 @@ def exact_second_moment(recurrence: Recurrence, times_steps: Sequence[int]) -> F
     return np.array(values)
 
 
+def skewness_of_mean(law: EigenvalueLaw, of_rate: OfRate, draws: int) -> float:
+    """Return the skewness of a sample mean of a function of the rate, without its sign, by quadrature.
+
+    Args:
+        law: of the rates.
+        of_rate: f, what is averaged.
+        draws: independent rates in the sample.
+
+    Returns:
+        |E (f - E f)^3| / (E (f - E f)^2)^(3/2) / sqrt(draws); 0 where f is the same for all rates.
+    """
+    first, second, third = (law.expect(_power_of(of_rate, k)) for k in (1, 2, 3))
+    variance = second - first**2
+    if variance <= 1e-12 * second:  # one eigenvalue
+        return 0.0
+    return float(abs(third - 3 * first * second + 2 * first**3) / variance**1.5 / np.sqrt(draws))
+
+
+def _power_of(function: OfRate, power: int) -> OfRate:
+    return lambda a: function(a) ** power
+
+
 def skewness_of_levels(recurrence: Recurrence, times_steps: Sequence[int], modes: int) -> Floats | None:
     """Return the skewness that a mean over independent modes has because their eigenvalues are random.
 
@@ -96,17 +116,8 @@ def skewness_of_levels(recurrence: Recurrence, times_steps: Sequence[int], modes
         energy = mode_energy(recurrence, time)
         if energy is None:
             return None
-        first, second, third = (recurrence.eigenvalues.expect(_power_of(energy, k)) for k in (1, 2, 3))
-        variance = second - first**2
-        if variance <= 1e-12 * second:  # one eigenvalue
-            skewness.append(0.0)
-            continue
-        skewness.append(abs(third - 3 * first * second + 2 * first**3) / variance**1.5 / np.sqrt(modes))
+        skewness.append(skewness_of_mean(recurrence.eigenvalues, energy, modes))
     return np.array(skewness)
-
-
-def _power_of(function: OfRate, power: int) -> OfRate:
-    return lambda a: function(a) ** power
 
 
 def quasi_second_moment(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from .arrays import Floats
 
 _SERIES_UP_TO = 1.0
 """Where n times the loss stays below this, ``pair_sum`` is its binomial series, else the difference of two divided

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import scipy.integrate
 import scipy.special
 
-Floats = npt.NDArray[np.float64]
+from .arrays import Floats
+
 OfRate = Callable[[Floats], Floats]
 
 _SMALLEST_DECAY = 2.0**-53  # a decay of 0 has an infinite rate

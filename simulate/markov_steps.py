@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats
+from .arrays import Floats
 from .random_steps import StepMoments
 
 _DOUBLINGS = 1100  # of the horizon: beyond every rate that float64 holds

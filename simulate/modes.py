@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats, alternating_sum, geometric_sum, pair_sum
+from .arrays import Floats
+from .geometric import alternating_sum, geometric_sum, pair_sum
 
 Inputs = Literal["noise", "coherent"]
 Discretisation = Literal["euler", "zoh"]

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Floats
 from .exact import exact_second_moment, skewness_of_levels
 from .recurrence import Recurrence, check_times
 from .threefry import Words, key_words
-
-Floats = npt.NDArray[np.float64]
 
 MOST_SKEWED = 0.06
 """Skewness of a mean up to which its error bar is trusted. Ours: a 95 % interval then covers 94 % or more (tested)."""

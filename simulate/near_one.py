@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .exact import skewness_of_mean
 from .laws import Uniform
 from .modes import energy_gain
 from .montecarlo import MOST_SKEWED
@@ -67,8 +68,6 @@ def coverage(eps: float, draws: int = 10_000, runs: int = 200, seed: int = 0) ->
         levels = level(law.rates(uniforms(key, DECAYS, run, 1, draws)[0]))
         estimates[run], errors[run] = levels.mean(), levels.std(ddof=1) / np.sqrt(draws)
     ratio = estimates / exact
-    variance = law.expect(lambda a: level(a) ** 2) - exact**2
-    third = law.expect(lambda a: (level(a) - exact) ** 3)
     return Coverage(
         eps=eps,
         draws=draws,
@@ -79,5 +78,5 @@ def coverage(eps: float, draws: int = 10_000, runs: int = 200, seed: int = 0) ->
         high_ratio=float(np.quantile(ratio, 0.95)),
         interval_covers=float((np.abs(estimates - exact) <= 1.96 * errors).mean()),
         below=float((ratio < 1).mean()),
-        trusted=bool(third / variance**1.5 / np.sqrt(draws) <= MOST_SKEWED),
+        trusted=skewness_of_mean(law, level, draws) <= MOST_SKEWED,
     )

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
-from .geometric import Floats, geometric_sum
+from .arrays import Floats
+from .geometric import geometric_sum
 from .quadratic_form import tail
 from .roots import solve_factor
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats
+from .arrays import Floats
 
 POWERLESS = 0.1
 """Where |ln a| is smaller, ``a_power`` is refused: the exponent would change a by less than it changes itself by ten

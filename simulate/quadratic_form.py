@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats
+from .arrays import Floats
 
 _NODES = np.arange(193) / 8
 """Upper half of the nodes of the trapezium rule, in standard deviations of the integrand at its saddle. Ours: a

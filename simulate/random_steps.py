@@ -19,31 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats, geometric_sum, pair_sum
-from .step_transforms import (
-    DiscreteSteps,
-    Gamma,
-    StepTransforms,
-    constant_steps,
-    recorded_steps,
-    softplus_normal_steps,
-    two_point_steps,
-)
-
-__all__ = [
-    "DiscreteSteps",
-    "Gamma",
-    "StepMoments",
-    "StepTransforms",
-    "TokenMoments",
-    "constant_steps",
-    "effective_rate",
-    "iid_moments",
-    "independent_inputs",
-    "recorded_steps",
-    "softplus_normal_steps",
-    "two_point_steps",
-]
+from .arrays import Floats
+from .geometric import geometric_sum, pair_sum
+from .step_transforms import StepTransforms
 
 _NO_MEMORY = 1 - 2.0**-53  # a loss of 1 has an infinite rate; this one is its neighbour
 
@@ -57,6 +35,7 @@ def effective_rate(loss_second: npt.ArrayLike) -> Floats:
     Returns:
         r2.
 
+    >>> from mambascope.simulate.step_transforms import Gamma
     >>> round(float(effective_rate(Gamma(0.5, 0.1).laplace_loss(2.0))), 7)
     0.0455804
     """
@@ -131,6 +110,7 @@ def iid_moments(token: TokenMoments, horizon_steps: npt.ArrayLike) -> StepMoment
     Returns:
         The moments.
 
+    >>> from mambascope.simulate.step_transforms import Gamma
     >>> token = independent_inputs(Gamma(0.5, 0.1), 1.0)
     >>> round(float(iid_moments(token, float("inf")).second), 7)
     0.0860792

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ._kernels import run_group
+from .arrays import Floats
 from .laws import EigenvalueLaw
+from .modes import Discretisation
 from .step_laws import Constant, InputLaw, StepLaw, encode
-from .threefry import DECAYS, MIXING, Words, fill_matrix, uniforms
+from .threefry import DECAYS, MIXING, Words, normals, uniforms
 
-Floats = npt.NDArray[np.float64]
 Kind = Literal["diagonal", "scalar_identity"]
-Discretisation = Literal["euler", "zoh"]
 
 _LANES = 2048  # (channel, trial) pairs that run at once: their states, decays, gains and noise fit the first two caches
 _MOST_STEPS = 2**31
@@ -92,9 +92,8 @@ class Recurrence:
         if self.mixing is None:
             return np.zeros((0, 0, 0))
         first, rows = (first, trials) if self.redraw else (0, 1)
-        B = np.empty((rows, self.channels * self.mixing))
-        fill_matrix(key, MIXING, first, B)
-        return np.broadcast_to(B.reshape(rows, self.channels, self.mixing), (trials, self.channels, self.mixing))
+        B = normals(key, MIXING, first, rows, self.channels * self.mixing).reshape(rows, self.channels, self.mixing)
+        return np.broadcast_to(B, (trials, self.channels, self.mixing))
 
     def squared_norms(self, key: Words, times: npt.NDArray[np.int64], first: int, trials: int) -> Floats:
         """Run trials and return their squared state norms.

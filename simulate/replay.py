@@ -22,10 +22,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-ChangeKind = Literal["a", "a_power", "dt", "joint"]
+from .arrays import Floats
+from .threefry import JIT
 
-_JIT: dict[str, Any] = {"nopython": True, "cache": True, "nogil": True, "error_model": "numpy"}
+ChangeKind = Literal["a", "a_power", "dt", "joint"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +56,7 @@ class Replayed:
     """States at all stops, (stops, ...), if they were asked for."""
 
 
-@numba.jit(**_JIT)  # type: ignore[untyped-decorator]
+@numba.jit(**JIT)  # type: ignore[untyped-decorator]
 def _scalar_identity(h: Any, rate: Any, factor: Any, dt: Any, gain: Any, B: Any, x: Any, groups: Any) -> None:
     """Advance h, (batch, H, headdim, d_state), over all tokens."""
     batch, length, heads = dt.shape
@@ -74,7 +74,7 @@ def _scalar_identity(h: Any, rate: Any, factor: Any, dt: Any, gain: Any, B: Any,
                         own[p, n] = decay * own[p, n] + u * direction[n]
 
 
-@numba.jit(**_JIT)  # type: ignore[untyped-decorator]
+@numba.jit(**JIT)  # type: ignore[untyped-decorator]
 def _diagonal(h: Any, rate: Any, factor: Any, dt: Any, gain: Any, B: Any, x: Any) -> None:
     """Advance h, (batch, H, d_state), over all tokens."""
     batch, length, channels = dt.shape

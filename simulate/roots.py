@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats
+from .arrays import Floats
 
 RESIDUAL = 1e-9
 """A root counts as found where quantity / target is this close to 1. Ours: the bar for scale rules."""

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats
+from .arrays import Floats
 from .modes import energy_gain, mean_gain, mixed_gain
 from .roots import Root, solve_factor
 

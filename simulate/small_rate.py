@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
-from .geometric import Floats
+from .arrays import Floats
 from .modes import Inputs, soft_clip
 from .scale_rules import Factors
 

@@ -1,4 +1,7 @@
-"""Laws of the step size dt_t, and the law of the inputs u_t: what the kernels draw at every token."""
+"""Laws of the step size dt_t, and the law of the inputs u_t: what the kernels draw at every token.
+
+``Gamma`` is in ``step_transforms``: it is its own closed form.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .geometric import Floats
+from .arrays import Floats
 from .markov_steps import stationary_law
 from .step_transforms import Gamma, StepTransforms, constant_steps, softplus_normal_steps
-
-__all__ = ["Constant", "Gamma", "InputLaw", "Markov", "SoftplusNormal", "StepLaw", "Trace", "encode", "transforms"]
 
 CONSTANT, GAMMA, SOFTPLUS_NORMAL, MARKOV, TRACE = range(5)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats
+from .arrays import Floats
 from .markov_steps import markov_moments, stationary_law
 from .random_steps import StepMoments, iid_moments, independent_inputs
 from .roots import solve_factor

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .geometric import Floats
+from .arrays import Floats
 
 _NODES_SD = np.linspace(-13, 13, 417)
 """Nodes of the trapezium rule for a standard normal: spacing 1/16, where the rule's error for functions analytic in a

@@ -23,6 +23,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .arrays import Floats
+
 JIT: dict[str, Any] = {
     "nopython": True,
     "cache": True,
@@ -39,7 +41,6 @@ INPUTS, DECAYS, MIXING, STEPS = range(4)
 """Purposes: streams of one key that never meet."""
 
 Words = npt.NDArray[np.uint32]
-Floats = npt.NDArray[np.float64]
 
 
 def key_words(seed: int, *labels: str | int) -> Words:
@@ -189,7 +190,7 @@ def open_uniform(word):  # type: ignore[no-untyped-def]
 
 
 @numba.jit(**JIT)
-def _fill(key, purpose, first, out):  # type: ignore[no-untyped-def]
+def _fill_uniforms(key, purpose, first, out):  # type: ignore[no-untyped-def]
     for trial in range(out.shape[0]):
         number = np.uint64(first + trial)
         low, high = np.uint32(number), np.uint32(number >> np.uint64(32))
@@ -215,13 +216,12 @@ def uniforms(key: Words, purpose: int, first_trial: int, trials: int, channels: 
         (trials, channels); a row depends on its trial's number, not on the first.
     """
     out = np.empty((trials, channels))
-    _fill(key, purpose, first_trial, out)
+    _fill_uniforms(key, purpose, first_trial, out)
     return out
 
 
 @numba.jit(**JIT)
-def fill_matrix(key, purpose, first, out):  # type: ignore[no-untyped-def]
-    """Write standard normals into out (trials, entries); a row depends on its trial's number, first + row, alone."""
+def _fill_normals(key, purpose, first, out):  # type: ignore[no-untyped-def]
     for trial in range(out.shape[0]):
         number = np.uint64(first + trial)
         low, high = np.uint32(number), np.uint32(number >> np.uint64(32))
@@ -231,3 +231,21 @@ def fill_matrix(key, purpose, first, out):  # type: ignore[no-untyped-def]
             out[trial, entry] = one
             if entry + 1 < out.shape[1]:
                 out[trial, entry + 1] = other
+
+
+def normals(key: Words, purpose: int, first_trial: int, trials: int, entries: int) -> Floats:
+    """Return standard normals, a matrix or a sequence for each trial.
+
+    Args:
+        key: from ``key_words``.
+        purpose: which stream.
+        first_trial: number of the first trial.
+        trials: how many.
+        entries: how many a trial.
+
+    Returns:
+        (trials, entries); a row depends on its trial's number, not on the first.
+    """
+    out = np.empty((trials, entries))
+    _fill_normals(key, purpose, first_trial, out)
+    return out

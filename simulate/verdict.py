@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import scipy.optimize
 import scipy.stats
 
-Floats = npt.NDArray[np.float64]
+from .arrays import Floats
+
 Word = Literal["holds", "holds in part", "fails", "undecided"]
 
 FAMILY_ERROR = 1e-6

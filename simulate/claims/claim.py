@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Floats
 from ..symbolic import Derivation
 from ..threefry import Words
 from ..verdict import Comparison, Sample
 
-Floats = npt.NDArray[np.float64]
 Samples = Mapping[str, Sample]
 
 PAPER = "Mamba Modulation (arXiv 2509.19633)"
@@ -39,10 +38,14 @@ class Drawn:
     """Takes key, first trial and number of trials, and returns (trials, columns)."""
     cost: int = 1000
     """Cost of one trial in state updates."""
+    at_once: int | None = None
+    """Largest number of trials that the function is asked for, which bounds its memory. Default: all."""
 
     def run(self, key: Words, first: int, trials: int) -> Floats:
-        """Return what the function returns."""
-        return self.function(key, first, trials)
+        """Return what the function returns, put together where it was asked for less at once."""
+        size = self.at_once or trials
+        parts = [self.function(key, first + k, min(size, trials - k)) for k in range(0, trials, size)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def updates(self) -> int:
         """Return the cost of one trial."""

@@ -25,18 +25,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import sympy
 
+from ..arrays import Floats
 from ..laws import LogUniform
 from ..replay import Change, ChangeKind
 from ..symbolic import Derivation, Step
 from ..threefry import DECAYS, STEPS, Words, uniforms
 from ..verdict import Comparison, Sample, exactly
 from .claim import PAPER, Claim, Drawn, Samples, Trials
-from .transition_spectrum import free_decay
-
-Floats = npt.NDArray[np.float64]
+from .free_modes import free_decay
 
 KINDS: tuple[ChangeKind, ...] = ("a", "dt", "a_power")
 FACTORS = (0.5, 2.0)

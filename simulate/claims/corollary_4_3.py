@@ -21,20 +21,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import sympy
 
+from ..arrays import Floats
 from ..laws import uniform
-from ..modes import energy_gain
+from ..modes import Discretisation, energy_gain
 from ..montecarlo import Paths
-from ..recurrence import Discretisation, Recurrence
+from ..recurrence import Recurrence
 from ..step_laws import Constant, InputLaw
 from ..symbolic import Derivation, Step
 from ..threefry import Words
 from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Curve, Drawn, Samples, Trials
-
-Floats = npt.NDArray[np.float64]
+from .stationary import stationary_steps
 
 CURVE_STEP = 0.5
 """Delta of the curve over lambda."""
@@ -56,11 +55,6 @@ def printed_level(largest: float, dt: float) -> float:
 def level(largest: float, dt: float) -> float:
     """Return the corrected rho."""
     return dt**2 * math.atanh(largest) / largest
-
-
-def horizon(largest: float) -> int:
-    """Return steps after which a decay of ``largest`` is stationary to 1e-6 of its level, a multiple of four."""
-    return 4 * math.ceil(max(1.0, math.log(1e-6) / (2 * math.log(largest))) / 4)
 
 
 def derive() -> Derivation:
@@ -141,7 +135,7 @@ def _stretched(key: Words, first: int, trials: int) -> Floats:
     """Return ||h||^2 at a step size STRETCH times as large over that at the smaller one, decays and inputs the same."""
     short = _recurrence(0.9, 0.1)
     long = replace(short, steps=Constant(STRETCH * 0.1), eigenvalues=uniform(0.0, 0.9, step=STRETCH * 0.1))
-    times = np.array([horizon(0.9)])
+    times = np.array([stationary_steps(0.9)])
     return long.squared_norms(key, times, first, trials) / short.squared_norms(key, times, first, trials)
 
 
@@ -155,17 +149,19 @@ def _pairs() -> tuple[tuple[float, float], ...]:
 
 def experiments(trials: int) -> Mapping[str, Trials]:
     """Run the recurrence itself, with decays, B and inputs drawn anew in each trial."""
-    runs = {_name(*pair): Trials(Paths(_recurrence(*pair), (horizon(pair[0]),)), trials) for pair in _pairs()}
+    runs = {_name(*pair): Trials(Paths(_recurrence(*pair), (stationary_steps(pair[0]),)), trials) for pair in _pairs()}
     return runs | {
-        "two step sizes": Trials(Drawn(_stretched, 2 * SIZE * horizon(0.9)), max(64, trials // 64)),
-        "control correlated": Trials(Paths(_recurrence(0.9, 0.5, rho=0.5), (horizon(0.9),)), trials),
-        "control zero-order hold": Trials(Paths(_recurrence(0.9, 2.0, discretisation="zoh"), (horizon(0.9),)), trials),
+        "two step sizes": Trials(Drawn(_stretched, 2 * SIZE * stationary_steps(0.9)), max(64, trials // 64)),
+        "control correlated": Trials(Paths(_recurrence(0.9, 0.5, rho=0.5), (stationary_steps(0.9),)), trials),
+        "control zero-order hold": Trials(
+            Paths(_recurrence(0.9, 2.0, discretisation="zoh"), (stationary_steps(0.9),)), trials
+        ),
     }
 
 
 def _expected(largest: float, dt: float) -> float:
     """Corrected form at the horizon that is simulated, within 1e-6 of the stationary one."""
-    steps = horizon(largest)
+    steps = stationary_steps(largest)
     return dt**2 * uniform(0.0, largest, step=dt).expect(lambda a: energy_gain(a * dt, steps))
 
 

@@ -36,6 +36,7 @@ from ..step_laws import Constant, InputLaw
 from ..symbolic import Derivation, Step
 from ..verdict import Comparison, Sample, exactly
 from .claim import PAPER, Claim, Curve, Samples, Trials
+from .stationary import stationary_steps
 
 CURVE_STEP = 0.5
 """Delta of the curve over lambda."""
@@ -61,11 +62,6 @@ def printed_level(decay: float, dt: float) -> float:
 def level(decay: float, dt: float) -> float:
     """Return the corrected rho."""
     return dt**2 / (1 - decay**2)
-
-
-def horizon(decay: float) -> int:
-    """Return steps after which a decay is stationary to 1e-6 of its level, a multiple of four."""
-    return 4 * math.ceil(max(1.0, math.log(1e-6) / (2 * math.log(decay))) / 4)
 
 
 def derive() -> Derivation:
@@ -165,7 +161,7 @@ def _track(inputs: InputLaw | None = None) -> Paths:
 def experiments(trials: int) -> Mapping[str, Trials]:
     """Run the recurrence itself, with B and inputs drawn anew in each trial."""
     levels = {
-        name: Trials(Paths(_recurrence(rate, dt), (horizon(math.exp(-rate * dt)),)), _fewer(trials, rate * dt))
+        name: Trials(Paths(_recurrence(rate, dt), (stationary_steps(math.exp(-rate * dt)),)), _fewer(trials, rate * dt))
         for name, rate, dt, _ in _cases()
     }
     return levels | {
@@ -186,7 +182,7 @@ def compare(samples: Samples) -> Sequence[Comparison]:
     levels = []
     for name, rate, dt, x in _cases():
         decay = math.exp(-rate * dt)
-        exact = dt**2 * float(energy_gain(rate * dt, horizon(decay)))
+        exact = dt**2 * float(energy_gain(rate * dt, stationary_steps(decay)))
         levels.append(samples[name].against(f"rho, {name}", exact, printed_level(decay, dt), unit=unit, x=x))
     stationary = [
         exactly(

@@ -18,23 +18,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import scipy.integrate
 import sympy
 
+from ..arrays import Floats
 from ..laws import Listed
 from ..modes import Discretisation, energy_gain
 from ..montecarlo import Paths
 from ..recurrence import Recurrence
 from ..step_laws import Constant, InputLaw
 from ..symbolic import Derivation, Step
-from ..threefry import INPUTS, Words, fill_matrix
+from ..threefry import INPUTS, Words, normals
 from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Curve, Drawn, Samples, Trials
-
-Floats = npt.NDArray[np.float64]
 
 CASES = ((1.7, 0.3, 0.8), (0.2, 2.0, 1.0), (5.0, 0.1, 2.0))
 """Values a, dt, b at which one step is solved."""
@@ -147,8 +146,7 @@ def _integrated(key: Words, first: int, trials: int, hold: bool = True) -> Float
         (trials, 1), h^2 after ``STEPS``.
     """
     rate, step, b = CASES[0]
-    x = np.empty((trials, 2 * STEPS))
-    fill_matrix(key, INPUTS, first, x)
+    x = normals(key, INPUTS, first, trials, 2 * STEPS)
     h, part = np.zeros(trials), step / PARTS
     for k in range(STEPS):
         for m in range(PARTS):
@@ -163,10 +161,6 @@ def _runge_kutta(slope: Callable[[Floats], Floats], h: Floats, part: float) -> F
     three = slope(h + part / 2 * two)
     four = slope(h + part * three)
     return np.asarray(h + part / 6 * (one + 2 * two + 2 * three + four))
-
-
-def _changing(key: Words, first: int, trials: int) -> Floats:
-    return _integrated(key, first, trials, hold=False)
 
 
 def _run(gain: Discretisation) -> Paths:
@@ -185,7 +179,7 @@ def experiments(trials: int) -> Mapping[str, Trials]:
         "equation": Trials(Drawn(_integrated, cost), trials // 4),
         "zoh": Trials(_run("zoh"), trials // 2),
         "euler": Trials(_run("euler"), trials // 2),
-        "control": Trials(Drawn(_changing, cost), trials // 4),
+        "control": Trials(Drawn(partial(_integrated, hold=False), cost), trials // 4),
     }
 
 

@@ -16,18 +16,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import scipy.linalg
 import sympy
 
+from ..arrays import Floats
 from ..symbolic import Derivation, Step
-from ..threefry import MIXING, STEPS, Words, fill_matrix, uniforms
+from ..threefry import MIXING, STEPS, Words, normals, uniforms
 from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Drawn, Samples, Trials
-
-Floats = npt.NDArray[np.float64]
 
 RATES = (0.25, 1.0, 2.5)
 """Entries of A."""
@@ -63,8 +62,8 @@ def derive() -> Derivation:
     steps = sympy.symbols("dt_2:6", positive=True)
     upper = sympy.Matrix([[a, b], [0, 2 * a]])
     first, second = (sympy.Matrix([[0, 1], [0, 0]]), sympy.Matrix([[0, 0], [1, 0]]))
-    apart = _exponential(first) * _exponential(second)
-    together = _exponential(first + second)
+    apart = first.exp() * second.exp()
+    together = (first + second).exp()
     at = ({a: 2, s: sympy.Rational(1, 2)},)
     return Derivation(
         (
@@ -76,8 +75,8 @@ def derive() -> Derivation:
             ),
             Step(
                 "One step a token, A = [[a, b], [0, 2a]] mixes channels: entry (1, 2) of exp(-A s) exp(-A r).",
-                (_exponential(-upper * s) * _exponential(-upper * r))[0, 1],
-                _exponential(-upper * (s + r))[0, 1],
+                ((-upper * s).exp() * (-upper * r).exp())[0, 1],
+                (-upper * (s + r)).exp()[0, 1],
             ),
             Step(
                 "A step for each channel, A = [[0, 1], [1, 0]], diag(1, 0) A, then diag(0, 1) A: traces differ.",
@@ -116,10 +115,6 @@ def derive() -> Derivation:
     )
 
 
-def _exponential(matrix: sympy.Matrix) -> sympy.Matrix:
-    return matrix.exp()
-
-
 def _products(key: Words, first: int, trials: int) -> Floats:
     """Return the products of all rates, and how far they are from the exponential of the summed steps.
 
@@ -153,9 +148,7 @@ def _full(key: Words, first: int, trials: int, own: bool = False) -> Floats:
         (trials, 1).
     """
     size = len(RATES)
-    A = np.empty((trials, size * size))
-    fill_matrix(key, MIXING, first, A)
-    A = A.reshape(trials, size, size) / 2
+    A = normals(key, MIXING, first, trials, size * size).reshape(trials, size, size) / 2
     steps = uniforms(key, STEPS, first, trials, FEW * size).reshape(trials, FEW, size)
     steps = steps if own else np.broadcast_to(steps[:, :, :1], steps.shape)
     found = np.broadcast_to(np.eye(size), A.shape)
@@ -169,17 +162,13 @@ def _size(matrices: Floats) -> Floats:
     return np.asarray(np.linalg.norm(matrices, axis=(1, 2)))
 
 
-def _own(key: Words, first: int, trials: int) -> Floats:
-    return _full(key, first, trials, own=True)
-
-
 def experiments(trials: int) -> Mapping[str, Trials]:
     """Run the product with random steps, token by token."""
     few = max(16, trials // 256)
     return {
         "diagonal": Trials(Drawn(_products, 60 * TOKENS), trials),
         "full": Trials(Drawn(_full, 100_000), few),
-        "control": Trials(Drawn(_own, 100_000), few),
+        "control": Trials(Drawn(partial(_full, own=True), 100_000), few),
     }
 
 

@@ -27,7 +27,8 @@ from ..laws import Listed
 from ..modes import Discretisation, energy_gain, write_gain
 from ..montecarlo import Paths
 from ..recurrence import Recurrence
-from ..step_laws import Constant, Gamma
+from ..step_laws import Constant
+from ..step_transforms import Gamma
 from ..symbolic import Derivation, Step
 from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Curve, Samples, Trials

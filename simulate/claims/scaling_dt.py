@@ -27,20 +27,19 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import sympy
 
+from ..arrays import Floats
 from ..laws import LogUniform
 from ..recurrence import Recurrence
 from ..replay import replay
-from ..step_laws import Constant, Gamma, InputLaw, Markov, SoftplusNormal, StepLaw
+from ..step_laws import Constant, InputLaw, Markov, SoftplusNormal, StepLaw
+from ..step_transforms import Gamma
 from ..symbolic import Derivation, Step
-from ..threefry import DECAYS, INPUTS, MIXING, STEPS, Words, fill_matrix, uniforms
+from ..threefry import DECAYS, INPUTS, MIXING, STEPS, Words, normals, uniforms
 from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Drawn, Samples, Trials
-from .transition_spectrum import free_decay
-
-Floats = npt.NDArray[np.float64]
+from .free_modes import free_decay
 
 FACTORS = (0.3, 3.0)
 """Scales s that are tried; no powers of two, which would only change exponents."""
@@ -175,9 +174,7 @@ def _states(s: float, start: float, key: Words, first: int, trials: int) -> tupl
     tokens = 16
     a = LAW.rates(uniforms(key, DECAYS, first, trials, 1))[:, 0]
     dt = -0.2 * np.log(uniforms(key, STEPS, first, trials, tokens)).T[None]
-    x, B = np.empty((trials, tokens)), np.empty((1, tokens * _D_STATE))
-    fill_matrix(key, INPUTS, first, x)
-    fill_matrix(key, MIXING, 0, B)
+    x, B = normals(key, INPUTS, first, trials, tokens), normals(key, MIXING, 0, 1, tokens * _D_STATE)
     by_dt, by_a = (
         replay(
             -rates,

@@ -6,16 +6,15 @@ Both run through ``replay``, which takes any step sizes, inputs and directions.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Floats
 from ..replay import replay
-from ..threefry import DECAYS, INPUTS, STEPS, Words, fill_matrix, uniforms
+from ..threefry import DECAYS, INPUTS, STEPS, Words, normals, uniforms
 
-Floats = npt.NDArray[np.float64]
-
-SHORT, HEADS, D_STATE = 32, 3, 2
-"""T, heads and d_state."""
-_ROWS = 1024  # texts that are replayed at once
+SHORT, HEADS = 32, 3
+"""T and heads."""
+AT_ONCE = 1024
+"""Texts that are in memory at once."""
 
 
 def _autoregressive(z: Floats, rho: Floats) -> Floats:
@@ -41,30 +40,22 @@ def random_texts(key: Words, first: int, trials: int) -> Floats:
         (trials, 3): ln of ||h'_T||^2 / ||h_T||^2, then N(h_2T) / (N(h_T) + N(h'_T)) for the Euclidean norm and for the
         largest norm of a head.
     """
-    out = np.empty((trials, 3))
-    for start in range(0, trials, _ROWS):
-        rows = min(_ROWS, trials - start)
-        at = first + start
-        drawn = uniforms(key, DECAYS, at, rows, HEADS + 5)
-        a = 10 ** (-3 + 3.5 * drawn[:, :HEADS])
-        rho, slow, mean, spread, level = (drawn[:, HEADS + k, None] for k in range(5))
-        rho, slow, mean, spread = 2 * rho - 1, slow**0.1, 3 * mean, 2 * spread
-        z = np.empty((rows, 2 * 2 * SHORT))
-        fill_matrix(key, INPUTS, at, z)
-        one = _autoregressive(z[:, : 2 * SHORT], rho)
-        other = _autoregressive(z[:, 2 * SHORT :], slow)
-        dt = 10 ** (-3 * level) * np.exp(spread * (one + other) / 2)
-        x = mean + one**2 * other
-        B = np.stack([np.cos(other), np.sin(other + one)], axis=-1)
-        whole = _run(a, dt, x, B, (SHORT, 2 * SHORT))
-        late = _run(a, dt[:, SHORT:], x[:, SHORT:], B[:, SHORT:], (SHORT,))
-        half, full, own = whole[0], whole[1], late[0]  # (rows, HEADS) squared norms
-        total = [np.sqrt(squares.sum(1)) for squares in (half, full, own)]
-        most = [np.sqrt(squares.max(1)) for squares in (half, full, own)]
-        out[start : start + rows] = np.stack(
-            [2 * np.log(total[2] / total[0]), *(n[1] / (n[0] + n[2]) for n in (total, most))], axis=1
-        )
-    return out
+    drawn = uniforms(key, DECAYS, first, trials, HEADS + 5)
+    a = 10 ** (-3 + 3.5 * drawn[:, :HEADS])
+    rho, slow, mean, spread, level = (drawn[:, HEADS + k, None] for k in range(5))
+    rho, slow, mean, spread = 2 * rho - 1, slow**0.1, 3 * mean, 2 * spread
+    z = normals(key, INPUTS, first, trials, 2 * 2 * SHORT)
+    one = _autoregressive(z[:, : 2 * SHORT], rho)
+    other = _autoregressive(z[:, 2 * SHORT :], slow)
+    dt = 10 ** (-3 * level) * np.exp(spread * (one + other) / 2)
+    x = mean + one**2 * other
+    B = np.stack([np.cos(other), np.sin(other + one)], axis=-1)  # (trials, tokens, d_state = 2)
+    whole = _run(a, dt, x, B, (SHORT, 2 * SHORT))
+    late = _run(a, dt[:, SHORT:], x[:, SHORT:], B[:, SHORT:], (SHORT,))
+    half, full, own = whole[0], whole[1], late[0]  # (trials, HEADS) squared norms
+    total = [np.sqrt(squares.sum(1)) for squares in (half, full, own)]
+    most = [np.sqrt(squares.max(1)) for squares in (half, full, own)]
+    return np.stack([2 * np.log(total[2] / total[0]), *(n[1] / (n[0] + n[2]) for n in (total, most))], axis=1)
 
 
 def _run(a: Floats, dt: Floats, x: Floats, B: Floats, stops: tuple[int, ...]) -> Floats:
@@ -96,8 +87,7 @@ def changing_inputs(kind: str, key: Words, first: int, trials: int) -> Floats:
         (trials, 2).
     """
     time = np.arange(1, 2 * SHORT + 1)
-    x = np.empty((trials, 2 * SHORT))
-    fill_matrix(key, INPUTS, first, x)
+    x = normals(key, INPUTS, first, trials, 2 * SHORT)
     x = x * np.where(time > SHORT, 6.0, 1.0) if kind == "spread" else x + time
     dt = -np.log(uniforms(key, STEPS, first, trials, 2 * SHORT)).T[None]
     B = np.ones((1, 2 * SHORT, 1, 1))

@@ -27,6 +27,7 @@ from ..step_laws import InputLaw
 from ..symbolic import Derivation, Step
 from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Curve, Samples, Trials
+from .stationary import stationary_steps
 
 INTERVALS = ((0.0, 0.2), (0.0, 0.5), (0.0, 0.7), (0.0, 0.9), (0.0, 0.97), (0.0, 0.99), (0.2, 0.95), (0.5, 0.6))
 """Laws of the decay that are simulated."""
@@ -42,11 +43,6 @@ def printed_level(low: float, high: float) -> float:
 def level(low: float, high: float) -> float:
     """Return the corrected E ||h||^2 / Q."""
     return (math.atanh(high) - math.atanh(low)) / (high - low)
-
-
-def horizon(high: float) -> int:
-    """Return steps after which a decay of ``high`` is stationary to 1e-6 of its level, a multiple of four."""
-    return 4 * math.ceil(max(1.0, math.log(1e-6) / (2 * math.log(high))) / 4)
 
 
 def derive() -> Derivation:
@@ -105,13 +101,13 @@ def _name(low: float, high: float) -> str:
 
 def experiments(trials: int) -> Mapping[str, Trials]:
     """Run the recurrence itself, with decays, B and inputs drawn anew in each trial."""
-    runs = {_name(*pair): Trials(Paths(_recurrence(*pair), (horizon(pair[1]),)), trials) for pair in INTERVALS}
-    return runs | {"control": Trials(Paths(_recurrence(0.0, 0.9, rho=0.5), (horizon(0.9),)), trials)}
+    runs = {_name(*pair): Trials(Paths(_recurrence(*pair), (stationary_steps(pair[1]),)), trials) for pair in INTERVALS}
+    return runs | {"control": Trials(Paths(_recurrence(0.0, 0.9, rho=0.5), (stationary_steps(0.9),)), trials)}
 
 
 def _expected(low: float, high: float) -> float:
     """Corrected form at the horizon that is simulated, within 1e-6 of the stationary one."""
-    law, steps = Uniform(low, 1 - high), horizon(high)
+    law, steps = Uniform(low, 1 - high), stationary_steps(high)
     return law.expect(lambda rate: energy_gain(rate, steps))
 
 

@@ -21,20 +21,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.integrate
 import sympy
 
+from ..arrays import Floats
 from ..laws import Beta, EigenvalueLaw, LogUniform, two_point, uniform
 from ..modes import energy_gain
 from ..montecarlo import Paths
 from ..recurrence import Recurrence
 from ..symbolic import Derivation, Step
-from ..threefry import DECAYS, INPUTS, MIXING, Words, fill_matrix, uniforms
+from ..threefry import DECAYS, INPUTS, MIXING, Words, normals, uniforms
 from ..verdict import Comparison, exactly
 from .claim import PAPER, Claim, Drawn, Samples, Trials
 
-Floats = npt.NDArray[np.float64]
 Density = Callable[[Any], Any]
 
 SIZE = 8
@@ -55,7 +54,7 @@ STEPS = 64
 """Steps of that case."""
 NODES, REPEATS = 240, 400
 """Nodes of the quadrature of the recursion, and its steps: 0.951^800 is 4e-18."""
-_BLOCK = 512  # trials whose inputs are in memory at once
+_AT_ONCE = 512  # trials whose inputs are in memory
 
 
 def densities() -> dict[str, tuple[Density, float, float]]:
@@ -182,19 +181,14 @@ def _dependent(key: Words, first: int, trials: int) -> Floats:
     Returns:
         (trials, 1), ||h_T||^2 after ``STEPS``.
     """
-    norms = np.empty((trials, 1))
-    for start in range(0, trials, _BLOCK):
-        group = min(_BLOCK, trials - start)
-        decays = LARGEST * uniforms(key, DECAYS, first + start, group, SIZE)
-        B, x = np.empty((group, SIZE * SIZE)), np.empty((group, STEPS * SIZE))
-        fill_matrix(key, MIXING, first + start, B)
-        fill_matrix(key, INPUTS, first + start, x)
-        rows = B.reshape(group, SIZE, SIZE) * np.sqrt(1 - decays**2)[:, :, None]
-        h = np.zeros((group, SIZE))
-        for inputs in x.reshape(group, STEPS, SIZE).transpose(1, 0, 2):
-            h = decays * h + np.einsum("tij,tj->ti", rows, inputs)
-        norms[start : start + group, 0] = np.square(h).sum(1)
-    return norms
+    decays = LARGEST * uniforms(key, DECAYS, first, trials, SIZE)
+    B = normals(key, MIXING, first, trials, SIZE * SIZE).reshape(trials, SIZE, SIZE)
+    x = normals(key, INPUTS, first, trials, STEPS * SIZE).reshape(trials, STEPS, SIZE)
+    rows = B * np.sqrt(1 - decays**2)[:, :, None]
+    h = np.zeros((trials, SIZE))
+    for inputs in x.transpose(1, 0, 2):
+        h = decays * h + np.einsum("tij,tj->ti", rows, inputs)
+    return np.asarray(np.square(h).sum(1)[:, None])
 
 
 def experiments(trials: int) -> Mapping[str, Trials]:
@@ -203,7 +197,7 @@ def experiments(trials: int) -> Mapping[str, Trials]:
         name: Trials(Paths(Recurrence("diagonal", SIZE, law, mixing=SIZE), (steps,)), trials)
         for name, (law, steps) in LAWS.items()
     }
-    return runs | {"control": Trials(Drawn(_dependent, 4 * STEPS * SIZE), trials // 8)}
+    return runs | {"control": Trials(Drawn(_dependent, 4 * STEPS * SIZE, _AT_ONCE), trials // 8)}
 
 
 def compare(samples: Samples) -> Sequence[Comparison]:

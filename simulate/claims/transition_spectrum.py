@@ -27,17 +27,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import scipy.special
 import sympy
 
-from ..replay import Change, replay
+from ..arrays import Floats
 from ..symbolic import Derivation, Step
 from ..threefry import DECAYS, STEPS, Words, uniforms
 from ..verdict import Comparison
 from .claim import PAPER, Claim, Curve, Drawn, Samples, Trials
-
-Floats = npt.NDArray[np.float64]
+from .free_modes import free_decay
 
 LOWEST_RATE, HIGHEST_RATE = 1.0, 16.0
 """Range of a at the start of training: mamba_ssm, A_init_range."""
@@ -47,32 +45,7 @@ HEADS, TOKENS = 8, 16
 """Heads of a layer, and tokens over which they decay."""
 CURVE_STEPS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Step sizes of the curve."""
-_ROWS = 2048  # layers that are replayed at once
-
-
-def free_decay(rates: Floats, dt: Floats, changes: Sequence[Change] = (), writes: float = 0.0) -> Floats:
-    """Run modes from a state of 1 and return what is left of it.
-
-    Args:
-        rates: a, (modes,).
-        dt: step sizes, (tokens, modes).
-        changes: scales on A or dt.
-        writes: the input at every token.
-
-    Returns:
-        (modes,) last states.
-    """
-    tokens, modes = dt.shape
-    state = replay(
-        -rates,
-        dt[None],
-        dt[None],
-        np.ones((1, tokens, 1, 1)),
-        np.full((1, tokens, modes, 1), writes),
-        changes=changes,
-        state=np.ones(modes),
-    ).state
-    return np.asarray(state.reshape(modes))
+_AT_ONCE = 2048  # layers that are in memory
 
 
 def printed_factor(dt: float) -> float:
@@ -172,28 +145,17 @@ def _layer(unit_steps: bool, writes: float, key: Words, first: int, trials: int)
         (trials, 4): mean factor per token, mean of what is left after TOKENS, share of heads that keep less than half
         per token, rank correlation with exp(-a).
     """
-    out = np.empty((trials, 4))
-    for start in range(0, trials, _ROWS):
-        rows = min(_ROWS, trials - start)
-        drawn = uniforms(key, DECAYS, first + start, rows, 2 * HEADS)
-        a = LOWEST_RATE + (HIGHEST_RATE - LOWEST_RATE) * drawn[:, :HEADS]
-        of_head = LOWEST_STEP * (HIGHEST_STEP / LOWEST_STEP) ** drawn[:, HEADS:]
-        of_token = -np.log(uniforms(key, STEPS, first + start, rows, TOKENS))
-        dt = of_token.T[:, :, None] * of_head  # (tokens, rows, heads)
-        if unit_steps:
-            dt = np.ones_like(dt)
-        left = free_decay(a.ravel(), dt.reshape(TOKENS, -1), writes=writes).reshape(rows, HEADS)
-        per_token = left ** (1 / TOKENS)
-        out[start : start + rows] = np.stack(
-            [
-                per_token.mean(1),
-                left.mean(1),
-                (per_token < 0.5).mean(1),
-                _rank_correlation(per_token, np.exp(-a)),
-            ],
-            axis=1,
-        )
-    return out
+    drawn = uniforms(key, DECAYS, first, trials, 2 * HEADS)
+    a = LOWEST_RATE + (HIGHEST_RATE - LOWEST_RATE) * drawn[:, :HEADS]
+    of_head = LOWEST_STEP * (HIGHEST_STEP / LOWEST_STEP) ** drawn[:, HEADS:]
+    of_token = -np.log(uniforms(key, STEPS, first, trials, TOKENS))
+    dt = of_token.T[:, :, None] * of_head  # (tokens, trials, heads)
+    if unit_steps:
+        dt = np.ones_like(dt)
+    left = free_decay(a.ravel(), dt.reshape(TOKENS, -1), writes=writes).reshape(trials, HEADS)
+    per_token = left ** (1 / TOKENS)
+    forgetful = (per_token < 0.5).mean(1)
+    return np.stack([per_token.mean(1), left.mean(1), forgetful, _rank_correlation(per_token, np.exp(-a))], axis=1)
 
 
 def _rank_correlation(one: Floats, other: Floats) -> Floats:
@@ -214,9 +176,9 @@ def experiments(trials: int) -> Mapping[str, Trials]:
     runs = {f"Delta = {dt:g}": Trials(Drawn(partial(_equal_steps, dt), 40), trials) for dt in CURVE_STEPS}
     cost = 10 * HEADS * TOKENS
     return runs | {
-        "layer": Trials(Drawn(partial(_layer, False, 0.0), cost), trials // 2),
-        "control unit steps": Trials(Drawn(partial(_layer, True, 0.0), cost), trials // 16),
-        "control inputs": Trials(Drawn(partial(_layer, False, 1.0), cost), trials // 16),
+        "layer": Trials(Drawn(partial(_layer, False, 0.0), cost, _AT_ONCE), trials // 2),
+        "control unit steps": Trials(Drawn(partial(_layer, True, 0.0), cost, _AT_ONCE), trials // 16),
+        "control inputs": Trials(Drawn(partial(_layer, False, 1.0), cost, _AT_ONCE), trials // 16),
     }
 
 

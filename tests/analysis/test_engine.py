@@ -12,7 +12,7 @@ from mambascope.simulate import montecarlo
 from mambascope.simulate.laws import uniform
 from mambascope.simulate.montecarlo import Paths
 from mambascope.simulate.recurrence import Recurrence
-from mambascope.simulate.step_laws import Gamma
+from mambascope.simulate.step_transforms import Gamma
 from mambascope.simulate.threefry import key_words
 from mambascope.spectra.errors import RefusedInputError
 

@@ -8,7 +8,8 @@ import pytest
 
 from mambascope.simulate.markov_steps import markov_moments, stationary_law
 from mambascope.simulate.modes import first_moment, second_moment
-from mambascope.simulate.random_steps import iid_moments, independent_inputs, two_point_steps
+from mambascope.simulate.random_steps import iid_moments, independent_inputs
+from mambascope.simulate.step_transforms import two_point_steps
 
 STICKY = np.array([[0.99, 0.01], [0.02, 0.98]])
 THREE = np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.7, 0.0, 0.3]])

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from mambascope.simulate import exact, montecarlo
-from mambascope.simulate.laws import Beta, LogUniform, Uniform, point, uniform
+from mambascope.simulate.laws import Beta, Listed, LogUniform, Uniform, point, uniform
 from mambascope.simulate.montecarlo import Paths, blocks, estimate, summarise
 from mambascope.simulate.near_one import coverage
 from mambascope.simulate.recurrence import Recurrence
-from mambascope.simulate.step_laws import Constant, Gamma, InputLaw, Markov, SoftplusNormal, Trace
+from mambascope.simulate.step_laws import Constant, InputLaw, Markov, SoftplusNormal, Trace
+from mambascope.simulate.step_transforms import Gamma
 from mambascope.simulate.threefry import key_words
 
 STICKY = Markov((0.01, 0.5), ((0.99, 0.01), (0.02, 0.98)))
@@ -113,6 +114,13 @@ def test_rare_slow_modes_are_flagged_by_the_law_not_by_the_sample():
     assert near.skewness_expected[0] > 0.1
     assert estimate(recurrence(uniform(0, 0.9)), 1000, 8000, 1).covered[0]
     assert exact.skewness_of_levels(recurrence(point(0.999)), [10**6], 1)[0] == 0
+
+
+def test_skewness_of_a_mean_over_two_values():
+    """f is 0 or 1, the latter with probability q: (1 - 2 q) / sqrt(q (1 - q) n), whatever its sign."""
+    for q in (0.1, 0.7):
+        found = exact.skewness_of_mean(Listed((1.0, 2.0), (1 - q, q)), lambda a: a - 1, 25)
+        assert found == pytest.approx(abs(1 - 2 * q) / np.sqrt(25 * q * (1 - q)), rel=1e-12)
 
 
 @pytest.mark.parametrize("eps", [1e-2, 1e-4, 1e-6])

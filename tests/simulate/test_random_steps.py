@@ -6,14 +6,11 @@ import pytest
 import scipy.special
 
 from mambascope.simulate.modes import second_moment
-from mambascope.simulate.random_steps import (
+from mambascope.simulate.random_steps import TokenMoments, effective_rate, iid_moments, independent_inputs
+from mambascope.simulate.step_transforms import (
     DiscreteSteps,
     Gamma,
-    TokenMoments,
     constant_steps,
-    effective_rate,
-    iid_moments,
-    independent_inputs,
     recorded_steps,
     softplus_normal_steps,
     two_point_steps,

@@ -12,7 +12,8 @@ import pytest
 from mambascope.simulate._kernels import exp_negative, fill_normals
 from mambascope.simulate.laws import LogUniform, point, uniform
 from mambascope.simulate.recurrence import Recurrence
-from mambascope.simulate.step_laws import Constant, Gamma, InputLaw, Markov, SoftplusNormal, Trace
+from mambascope.simulate.step_laws import Constant, InputLaw, Markov, SoftplusNormal, Trace
+from mambascope.simulate.step_transforms import Gamma
 from mambascope.simulate.threefry import key_words
 
 TIMES = np.array([1, 2, 7, 64, 65])

@@ -5,15 +5,10 @@ import pytest
 
 from mambascope.simulate.markov_steps import markov_moments
 from mambascope.simulate.modes import mixed_gain
-from mambascope.simulate.random_steps import (
-    Gamma,
-    constant_steps,
-    iid_moments,
-    independent_inputs,
-    two_point_steps,
-)
+from mambascope.simulate.random_steps import iid_moments, independent_inputs
 from mambascope.simulate.scale_rules import a_rule, dt_rule, joint_rule
 from mambascope.simulate.step_rules import iid_rule, markov_rule
+from mambascope.simulate.step_transforms import Gamma, constant_steps, two_point_steps
 
 DT, P = np.array([0.01, 0.5]), np.array([[0.99, 0.01], [0.02, 0.98]])
 A = np.array([1e-4, 0.01, 0.1])

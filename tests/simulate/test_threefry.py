@@ -9,9 +9,9 @@ from mambascope.simulate.threefry import (
     DECAYS,
     INPUTS,
     MIXING,
-    fill_matrix,
     key_words,
     normal_pair,
+    normals,
     open_uniform,
     scramble,
     uniforms,
@@ -32,12 +32,6 @@ def pairs(first, second):
     out = np.empty((first.size, 2), np.float32)
     for k in range(first.size):
         out[k, 0], out[k, 1] = normal_pair(first[k], second[k])
-    return out
-
-
-def matrix(key, purpose, first, trials, entries):
-    out = np.empty((trials, entries))
-    fill_matrix(key, purpose, first, out)
     return out
 
 
@@ -67,7 +61,7 @@ def test_a_number_depends_on_key_purpose_trial_and_channel_alone():
     whole = uniforms(key, DECAYS, 0, 40, 9)
     np.testing.assert_array_equal(uniforms(key, DECAYS, 13, 5, 4), whole[13:18, :4])
     assert not np.isin(uniforms(key, MIXING, 0, 40, 9), whole).any()
-    np.testing.assert_array_equal(matrix(key, INPUTS, 3, 2, 6), matrix(key, INPUTS, 0, 9, 6)[3:5])
+    np.testing.assert_array_equal(normals(key, INPUTS, 3, 2, 6), normals(key, INPUTS, 0, 9, 6)[3:5])
     beyond = uniforms(key, DECAYS, 2**32 + 5, 1, 9)  # trial numbers have 64 bits
     assert not np.isin(beyond, whole).any()
 
@@ -88,41 +82,41 @@ def test_normals_equal_box_and_muller_in_double_precision():
 
 
 @pytest.fixture(scope="module")
-def normals():
+def drawn():
     """Four million normals of the simulator's own stream, as (trials, channels)."""
-    return matrix(key_words(20), INPUTS, 0, 4000, 1000)
+    return normals(key_words(20), INPUTS, 0, 4000, 1000)
 
 
-def test_moments(normals):
+def test_moments(drawn):
     """Each statistic is standard normal under the truth; |z| > 6 has a chance of 2e-9."""
-    n, z = normals.size, normals.ravel()
+    n, z = drawn.size, drawn.ravel()
     found = {
         "mean": z.mean() * np.sqrt(n),
         "variance": (np.mean(z**2) - 1) * np.sqrt(n / 2),
         "skewness": np.mean(z**3) * np.sqrt(n / 15),
         "kurtosis": (np.mean(z**4) - 3) * np.sqrt(n / 96),
-        "pairs": np.mean(normals[:, 0::2] * normals[:, 1::2]) * np.sqrt(n / 2),
-        "channels": np.mean(normals[:, 2:] * normals[:, :-2]) * np.sqrt(n),
-        "trials": np.mean(normals[1:] * normals[:-1]) * np.sqrt(n),
-        "squares of pairs": np.mean((normals[:, 0::2] ** 2 - 1) * (normals[:, 1::2] ** 2 - 1)) * np.sqrt(n / 2) / 2,
+        "pairs": np.mean(drawn[:, 0::2] * drawn[:, 1::2]) * np.sqrt(n / 2),
+        "channels": np.mean(drawn[:, 2:] * drawn[:, :-2]) * np.sqrt(n),
+        "trials": np.mean(drawn[1:] * drawn[:-1]) * np.sqrt(n),
+        "squares of pairs": np.mean((drawn[:, 0::2] ** 2 - 1) * (drawn[:, 1::2] ** 2 - 1)) * np.sqrt(n / 2) / 2,
     }
     assert max(map(abs, found.values())) < 6, found
 
 
-def test_distribution(normals):
+def test_distribution(drawn):
     """Kolmogorov-Smirnov on 4e6 numbers; a chance of 1e-6 for a false alarm. The control: a variance off by 1 %."""
-    assert stats.kstest(normals.ravel(), "norm").pvalue > 1e-6
-    assert stats.kstest(1.005 * normals.ravel(), "norm").pvalue < 1e-6
+    assert stats.kstest(drawn.ravel(), "norm").pvalue > 1e-6
+    assert stats.kstest(1.005 * drawn.ravel(), "norm").pvalue < 1e-6
 
 
 @pytest.mark.parametrize("beyond", [2.0, 3.0, 4.0, 4.75])
-def test_tails(normals, beyond):
+def test_tails(drawn, beyond):
     """Counts beyond a threshold are Poisson; both tails, 1e-6 each side. The control: tails of Student's t_30."""
-    expected = normals.size * stats.norm.sf(beyond)
+    expected = drawn.size * stats.norm.sf(beyond)
     low, high = stats.poisson.ppf(1e-6, expected), stats.poisson.isf(1e-6, expected)
     for sign in (1, -1):
-        assert low <= np.count_nonzero(sign * normals > beyond) <= high
-    heavy = normals.size * stats.t.sf(beyond, 30)
+        assert low <= np.count_nonzero(sign * drawn > beyond) <= high
+    heavy = drawn.size * stats.t.sf(beyond, 30)
     assert heavy > high
 
 
