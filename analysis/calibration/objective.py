@@ -16,6 +16,7 @@ from mambascope.spectra.dynamics import Intervention, Observer
 from mambascope.spectra.model import Model
 
 from ..evaluate.perplexity import token_bits
+from ..evaluate.position_sums import PositionSums, tail_from
 from .windows import Ids
 
 Score = Literal["tail", "whole"]
@@ -69,5 +70,8 @@ def window_bits(
     """
     parts = [windows[i : i + SIDE_BY_SIDE] for i in range(0, len(windows), SIDE_BY_SIDE)]
     bits = np.concatenate([token_bits(model, part, scales, observers=observers) for part in parts])
-    tail = first_scored("tail", windows.shape[1])
-    return Bits(float(bits[:, tail:].mean()), float(bits.mean()), float(bits[:, : train_length - 1].mean()))
+    length = windows.shape[1]
+    inside = min(train_length, length)
+    sums = PositionSums.of_bits(bits, np.array(sorted({1, tail_from(length), inside, length})))
+    means = (sums.tail(length), sums.whole(length), sums.mean(1, inside))
+    return Bits(*(float(np.mean(mean)) for mean in means))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length, lengths
 from ..console import print_json, progress, say
+
+if TYPE_CHECKING:
+    from ..sources import Source
 
 
 def add(verbs: Any) -> None:
@@ -16,17 +19,37 @@ def add(verbs: Any) -> None:
         help="bits per token and perplexity by length",
         description="Scores the first tokens of each document at several lengths, for one or more methods: none, "
         "spectrum (the proposal, made from calibration text), fresh-window (the control that cannot break down), "
-        "constant:S (A scaled by S everywhere), scales (the file given with --scales).",
+        "constant:S (A scaled by S everywhere) and constant:KIND:S (KIND a, a_power or dt), rule:NAME (see propose "
+        "--rules), scales (the file given with --scales). Each length is scored on the documents that reach it; means "
+        "and 95 %% intervals are over documents.",
         epilog="example: mambascope evaluate mamba2-tiny --lengths 256,16k --methods none,spectrum,fresh-window",
     )
     add_model(parser)
     parser.add_argument("--task", choices=("perplexity",), default="perplexity", help="what to measure")
     add_text(parser, "text", "texts or ids to score. Default: the bundled test texts")
-    add_text(parser, "calibration", "texts for the spectrum method. Default: the bundled calibration texts")
+    add_text(parser, "calibration", "texts for spectrum and rules. Default: the bundled calibration texts")
     parser.add_argument("--lengths", type=lengths, help="such as 256,16k. Default: T and 64 T")
     parser.add_argument("--methods", help="with commas. Default: none,spectrum,fresh-window (and scales if given)")
     parser.add_argument("--scales", metavar="FILE", help="scales.json to evaluate as the method `scales`")
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="documents side by side. Default: 8")
+    parser.add_argument(
+        "--reference", metavar="METHOD", help="compare the others with it. Default: spectrum, if it is run"
+    )
+    parser.add_argument(
+        "--starts",
+        type=int,
+        default=1,
+        metavar="N",
+        help="passages of each document, spread over it and never overlapping; they count as one text. Default: 1",
+    )
+    parser.add_argument(
+        "--same-documents",
+        action="store_true",
+        help="score every length on the documents that reach the longest, not on all that reach it",
+    )
+    parser.add_argument(
+        "--bos", type=int, metavar="ID", help="token id put before each passage, read and not scored. Default: none"
+    )
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="passages side by side. Default: 8")
     add_train_length(parser)
     add_output(parser)
     add_json(parser)
@@ -35,52 +58,79 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, print and store."""
-    from mambascope.analysis.evaluate.methods import Evaluation, check_methods
-    from mambascope.analysis.evaluate.perplexity import stack_documents
+    from mambascope.analysis.evaluate.methods import Evaluation, needs_calibration
+    from mambascope.analysis.evaluate.passages import cut_passages
     from mambascope.analysis.study import Texts, token_counter
-    from mambascope.spectra.errors import RefusedInputError
     from mambascope.spectra.scales import Scales
 
-    from ..sources import Source, documents, run_folder, tell_how_many_reach, text_paths
+    from ..sources import Source, documents, run_folder, text_paths
 
     source = Source.open(args.model, args)
-    default = "none,spectrum,fresh-window" + (",scales" if args.scales else "")
-    methods = list(dict.fromkeys(name.strip() for name in (args.methods or default).split(",")))
-    check_methods(methods, source.checkpoint.config)
-    if {"spectrum", "fresh-window"} & set(methods) or not args.lengths:
-        source.needs_train_length()
-    if "scales" in methods and not args.scales:
-        raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
-    if args.batch < 1:
-        raise RefusedInputError(f"--batch {args.batch}: expected at least 1")
-    lengths = args.lengths or [source.needs_train_length(), 64 * source.needs_train_length()]
-    if min(lengths) < 2:
-        raise RefusedInputError("length 1: at least 2 tokens are needed, as the first is not scored")
+    methods, lengths = _methods_and_lengths(source, args)
     read = {"text": text_paths(args, "text", "test"), "calibration": [], "scales": []}
-    if "spectrum" in methods:
+    if any(needs_calibration(method) for method in methods):
         read["calibration"] = text_paths(args, "calibration", "calibration")
     if args.scales:
         read["scales"] = [args.scales]
     texts, calibration = documents(source, read["text"], args), documents(source, read["calibration"], args)
     Texts(calibration=calibration, validation=(), test=texts).check()
-    tokens = stack_documents([d.ids for d in texts], max(lengths))
-    tell_how_many_reach(texts, max(lengths), "text")
+    shorter = [] if args.same_documents else lengths
+    passages = cut_passages(texts, max(lengths), args.starts, shorter=shorter, bos=args.bos)
+    _tell_who_is_short([len(d) for d in texts], lengths, args.same_documents)
     scales = Scales.load(args.scales).check(source.checkpoint.config) if args.scales else None
-    command = {"task": args.task, "model": args.model, "methods": methods}
-    command |= {"lengths": lengths, "train_length": source.train_length}
+    command = {"task": args.task, "model": args.model, "methods": methods, "lengths": lengths}
+    command |= {"train_length": source.train_length, "reference": args.reference, "starts": args.starts}
+    command |= {"same_documents": args.same_documents, "bos": args.bos, "batch": args.batch}
     with run_folder(args, [source], command, read) as folder:
-        job = Evaluation(source.load(args), tokens, lengths, source.train_length, calibration, scales, args.batch)
-        passes = len(methods) + ("fresh-window" in methods) + ("spectrum" in methods) / 2
-        with progress(int(tokens.size * passes), "evaluate") as tick:
+        T, model = source.train_length, source.load(args)
+        job = Evaluation(model, passages, lengths, T, calibration, scales, args.batch, args.reference)
+        passes = len(methods) + ("fresh-window" in methods) + sum(map(needs_calibration, methods)) / 2
+        with progress(int(passages.reaches.sum() * passes), "evaluate") as tick:
             found = job.run(methods, folder=folder, observers=[token_counter(tick)])
         if folder:
-            from ..report import write_table
+            from ..evaluate import write_evaluation
 
-            write_table(folder, "perplexity", found.to_dict()["rows"])
+            write_evaluation(folder, args.model, found, T)
     for note in job.notes:
         say(note)
     if args.json:
-        about = {"model": args.model, "task": args.task, "train_length": source.train_length, "notes": job.notes}
+        about = {"model": args.model, "task": args.task, "train_length": T, "notes": job.notes}
         print_json(about | found.to_dict())
     else:
         print(found)
+
+
+def _methods_and_lengths(source: Source, args: argparse.Namespace) -> tuple[list[str], list[int]]:
+    """Return what is asked for, refusing what cannot be before a text is read."""
+    from mambascope.analysis.evaluate.methods import check_methods, check_reference, needs_train_length
+    from mambascope.spectra.errors import RefusedInputError
+
+    default = "none,spectrum,fresh-window" + (",scales" if args.scales else "")
+    methods = list(dict.fromkeys(name.strip() for name in (args.methods or default).split(",")))
+    check_methods(methods, source.checkpoint.config)
+    check_reference(args.reference, methods)
+    if any(map(needs_train_length, methods)) or not args.lengths:
+        source.needs_train_length()
+    if "scales" in methods and not args.scales:
+        raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
+    if args.batch < 1:
+        raise RefusedInputError(f"--batch {args.batch}: expected at least 1")
+    if args.starts < 1:
+        raise RefusedInputError(f"--starts {args.starts}: expected at least 1 passage a document")
+    ids = source.checkpoint.config.vocab_size
+    if args.bos is not None and not 0 <= args.bos < ids:
+        raise RefusedInputError(f"--bos {args.bos}: expected an id from 0 to {ids - 1}")
+    lengths = args.lengths or [source.needs_train_length(), 64 * source.needs_train_length()]
+    if min(lengths) < 2:
+        raise RefusedInputError("length 1: at least 2 tokens are needed, as the first is not scored")
+    return methods, lengths
+
+
+def _tell_who_is_short(tokens: list[int], lengths: list[int], same_documents: bool) -> None:
+    """Say on stderr which lengths fewer documents reach."""
+    at = [max(lengths)] if same_documents else lengths
+    for length in at:
+        reach = sum(n >= length for n in tokens)
+        if reach < len(tokens):
+            then = "the others are left out" + ("" if same_documents else " of its rows")
+            say(f"text: {reach} of {len(tokens)} documents reach {length} tokens; {then}")

@@ -1,4 +1,4 @@
-"""Test ``mambascope.analysis.study``, ``arrays`` and ``evaluate.methods`` on small random models."""
+"""Test ``mambascope.analysis.study`` and ``arrays`` on small random models."""
 
 import importlib.util
 from pathlib import Path
@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from mambascope.analysis.arrays import kept_arrays
-from mambascope.analysis.evaluate.methods import Evaluation, check_methods
+from mambascope.analysis.breakdown import breakdown
+from mambascope.analysis.diagnosis import diagnose
 from mambascope.analysis.evaluate.perplexity import fresh_window_bits, token_bits
+from mambascope.analysis.evidence import Evidence
 from mambascope.analysis.runs import RunFolder
-from mambascope.analysis.study import CONSTANTS, Texts, bits_by_position, planned_tokens, run_study, token_counter
-from mambascope.spectra.errors import RefusedInputError, TextError
+from mambascope.analysis.study import CONSTANTS, Texts, bits_by_position, planned_tokens, run_study
+from mambascope.analysis.study_arrays import diagnosis_arrays, diagnosis_of
+from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.scales import scaling
 from mambascope.spectra.tokens import Document
 
@@ -73,6 +76,30 @@ def test_a_resumed_study_runs_nothing_again_and_is_the_same(tmp_path):
     np.testing.assert_array_equal(again.norms.vector_l2, first.norms.vector_l2)
 
 
+@pytest.mark.parametrize("arch", ["mamba", "mamba2"])
+def test_a_diagnosis_comes_back_from_arrays_with_its_writes(arch):
+    model = tiny.tiny_model(arch)
+    ids = np.stack([d.ids for d in documents(1)])
+    for writes in (True, False):
+        found = diagnose(model, ids, train_length=T, target_length=L, writes=writes)
+        back = diagnosis_of(diagnosis_arrays(found), model, T, L)
+        assert back.rows() == found.rows()
+        assert (back.writes is not None) == writes
+        if writes:
+            np.testing.assert_array_equal(breakdown(back).predicted, breakdown(found).predicted)
+            np.testing.assert_array_equal(Evidence.of(back).layers[1].kappa, Evidence.of(found).layers[1].kappa)
+
+
+def test_a_study_measures_writes_where_the_training_length_allows(tmp_path):
+    with folder(tmp_path / "run") as run:
+        study = run_study(tiny.tiny_model("mamba2"), texts(), run, train_length=T, target_length=L)
+        short = run_study(tiny.tiny_model("mamba2"), texts(), run, train_length=3, target_length=12, key="short")
+    assert breakdown(study.proposal.diagnosis).target_length == L
+    assert short.proposal.diagnosis.writes is None
+    assert study.harm("calibrated") is None
+    assert study.harm("none") == study.row("none", L).harm
+
+
 def test_a_damaged_array_file_is_computed_again(tmp_path):
     with folder(tmp_path / "run") as run:
         kept_arrays(run, "a/b", lambda: {"x": np.arange(3)})
@@ -99,58 +126,3 @@ def test_bits_by_position_by_hand():
     assert curve["mean"] == [2.0, 2.0, 4.0]
     assert curve["low"] == [1.0, 2.0, 4.0]  # two documents at 1 and 3: standard error 1
     assert curve["high"] == [3.0, 2.0, 4.0]
-
-
-def test_methods_by_name(tmp_path):
-    model = tiny.tiny_model("mamba2")
-    ids = np.stack([d.ids[:L] for d in documents(3)])
-    scales = scaling("a", 5.0)
-    job = Evaluation(model, ids, [32, L], T, documents(1), scales, batch=2)
-    watched = []
-    methods = ["none", "scales", "constant:5", "fresh-window"]
-    found = job.run(methods, observers=[token_counter(watched.append)])
-    rows = {(r.method, r.length): r for r in found.rows}
-    assert len(rows) == 8
-    assert rows["scales", L].bits_per_token == pytest.approx(rows["constant:5", L].bits_per_token, rel=1e-6)
-    assert rows["none", L].bits_per_token == pytest.approx(token_bits(model, ids).mean(), rel=1e-6)
-    assert rows["fresh-window", L].harm == 0
-    assert sum(watched) > 3 * ids.size
-    with folder(tmp_path / "run") as run:
-        assert job.run(methods, folder=run).to_dict() == found.to_dict()
-        watched.clear()
-        assert job.run(methods, folder=run, observers=[token_counter(watched.append)]).to_dict() == found.to_dict()
-        assert not watched
-
-
-def test_a_kill_between_the_bits_and_the_reason_loses_no_reason(tmp_path):
-    ids = np.stack([d.ids[:L] for d in documents(3)])
-    with folder(tmp_path / "whole") as run:
-        whole = Evaluation(tiny.tiny_model("mamba2"), ids, [L], T, documents(1))
-        whole.run(["spectrum"], folder=run)
-    with folder(tmp_path / "killed") as run:
-        bits = Evaluation(tiny.tiny_model("mamba2"), ids, [L], T, documents(1))
-        kept_arrays(run, "bits-spectrum", lambda: {"bits": bits._bits("spectrum", ())})
-    resumed = Evaluation(tiny.tiny_model("mamba2"), ids, [L], T, documents(1))
-    with folder(tmp_path / "killed") as run:
-        resumed.run(["spectrum"], folder=run)
-    assert resumed.notes == whole.notes
-    assert len(whole.notes) == 1
-    journals = [(tmp_path / name / "journal.jsonl").read_bytes() for name in ("whole", "killed")]
-    assert journals[0] == journals[1]
-
-
-def test_what_methods_need_is_said():
-    ids = np.stack([d.ids[:L] for d in documents(3)])
-    job = Evaluation(tiny.tiny_model("mamba"), ids, [L])
-    for method, message in [
-        ("fresh-window", "--train-length"),
-        ("spectrum", "--train-length"),
-        ("scales", "--scales FILE"),
-        ("constant:x", "constant:2"),
-        ("magic", "expected some of"),
-    ]:
-        with pytest.raises(RefusedInputError, match=message):
-            job.run([method])
-    check_methods(["none", "constant:2", "spectrum"], tiny.tiny_config("mamba"))
-    with pytest.raises(TextError, match="twice the training length"):
-        Evaluation(tiny.tiny_model("mamba"), ids, [L], 400, documents(1)).run(["spectrum"])
