@@ -11,69 +11,40 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mambascope.spectra.dynamics import Observation, Observer
+from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.eigenvalues import Spectrum, spectrum
-from mambascope.spectra.errors import RefusedInputError
-from mambascope.spectra.mode_statistics import ModeMoments
 from mambascope.spectra.model import Model
 from mambascope.spectra.norms import StateNorms, state_norms, trajectory_lengths
 from mambascope.spectra.scales import Scales, scaling
 from mambascope.spectra.tokens import Document
 
 from .arrays import Arrays, kept_arrays
-from .diagnosis import WINDOWS, Diagnosis, diagnose, training_windows
+from .diagnosis import WINDOWS, diagnose, training_windows
 from .evaluate.perplexity import PerplexityRow, fresh_window_bits, rows_by_length, stack_documents, token_bits
 from .proposal import Proposal, propose
+from .rule_table import RuleTable
 from .runs import RunFolder
+from .study_arrays import diagnosis_arrays, diagnosis_of, norm_arrays, norms_of, spectrum_arrays, spectrum_of
+from .texts import Texts, Tick, token_counter
+
+if TYPE_CHECKING:
+    from .study_calibration import Refined
+
+__all__ = ["CONSTANTS", "Study", "Texts", "Tick", "bits_by_position", "planned_tokens", "run_study", "token_counter"]
 
 Floats = npt.NDArray[np.float64]
-Tick = Callable[[int], None]
+
+LEAST_FOR_WRITES = 4
+"""Least T at which writes are measured: they are read at T/4, T/2 and T."""
 
 CONSTANTS = (1.0, 8.0, 64.0, 512.0, 4096.0)
 """Factors on A tried as one constant for the whole model. Ours: the paper's Figure 2 has 2 and 3, too small here; at
 4096 no bundled model has any memory left, and 32768 gives the same validation bits to 0.0004."""
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """Three disjoint sets of documents."""
-
-    calibration: tuple[Document, ...]
-    """What scales are made from."""
-    validation: tuple[Document, ...]
-    """What a setting is chosen on."""
-    test: tuple[Document, ...]
-    """What is reported."""
-
-    def check(self) -> Texts:
-        """Return the texts if no document is there twice.
-
-        Returns:
-            The texts themselves.
-
-        Raises:
-            RefusedInputError: the same content stands in two sets, or twice in one and would count as independent.
-        """
-        seen: dict[str, tuple[str, str, int]] = {}
-        for role in ("calibration", "validation", "test"):
-            for document in getattr(self, role):
-                other, name, first = seen.setdefault(document.sha256, (role, document.name, id(document)))
-                if first != id(document) and other == role:
-                    raise RefusedInputError(
-                        f"{document.name} has the same content as {name}: given twice as {role} text, it would count "
-                        "as two independent documents; give it once"
-                    )
-                if other != role:
-                    raise RefusedInputError(
-                        f"{document.name} ({role}) has the same content as {name} ({other}); "
-                        "calibration, validation and test texts must differ, or the result means nothing"
-                    )
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,37 +77,25 @@ class Study:
     """Bits of every test token but the first, (documents, L - 1), by method."""
     rows: tuple[PerplexityRow, ...]
     """The same, summarised by method and length."""
+    options: tuple[str, ...] = ()
+    """Words that a command on this model needs beside its name, such as ``--train-length 2k``."""
+    rules: RuleTable | None = None
+    """Every rule on validation text; None where it was not asked for or no scales were proposed."""
+    refined: Refined | None = None
+    """The proposal refined on text; None where it was not asked for or no scales were proposed."""
 
     @property
     def best_constant(self) -> float:
         """The constant factor with the fewest validation bits."""
         return min(self.constants, key=lambda s: self.constants[s])
 
+    def harm(self, method: str) -> float | None:
+        """Return a method's harm at the target length; None where it was not run."""
+        return self.row(method, self.target_length).harm if method in self.bits else None
+
     def row(self, method: str, length: int) -> PerplexityRow:
         """Return the row of a method at a length."""
         return next(r for r in self.rows if r.method == method and r.length == length)
-
-
-class TokenCounter:
-    """Observer that reports tokens as they pass, for a progress bar."""
-
-    def __init__(self, tick: Tick) -> None:
-        self.tick = tick
-
-    def boundaries(self) -> tuple[int, ...]:
-        """Return no positions: any blocks will do."""
-        return ()
-
-    def update(self, observation: Observation) -> None:
-        """Count a block once, at the first layer."""
-        if observation.layer == 0:
-            dt = observation.dynamics.dt
-            self.tick(dt.shape[0] * dt.shape[1])
-
-
-def token_counter(tick: Tick) -> Observer:
-    """Return an observer that calls ``tick`` with the number of tokens of each block."""
-    return TokenCounter(tick)
 
 
 def planned_tokens(texts: Texts, train_length: int, target_length: int) -> int:
@@ -151,6 +110,14 @@ def planned_tokens(texts: Texts, train_length: int, target_length: int) -> int:
     return of(texts.calibration) + windows + constants + 5 * of(texts.test) + norms
 
 
+def reported_lengths(train_length: int, target_length: int) -> list[int]:
+    """Return T, 4 T, 16 T ... and L."""
+    lengths = [train_length]
+    while lengths[-1] * 4 < target_length:
+        lengths.append(lengths[-1] * 4)
+    return [*lengths, target_length]
+
+
 def _trajectory_length(texts: Texts, target_length: int) -> int:
     return min(2 * target_length, max(len(d) for d in texts.test))
 
@@ -163,6 +130,7 @@ def run_study(
     train_length: int,
     target_length: int,
     argument: str | None = None,
+    options: Sequence[str] = (),
     key: str | None = None,
     tick: Tick = lambda _: None,
 ) -> Study:
@@ -175,6 +143,7 @@ def run_study(
         train_length: T.
         target_length: L, above T; every set needs a document of L tokens.
         argument: how the model was given. Default: its name.
+        options: words that a command on this model needs beside its name.
         key: what the run folder files the model's cells under; one for each model. Default: its name.
         tick: called with numbers of tokens as they pass through the model.
 
@@ -196,11 +165,11 @@ def run_study(
         return kept_arrays(run, f"{prefix}/{cell}", compute)
 
     def measure() -> Arrays:
-        found = diagnose(model, calibration, train_length=train_length, target_length=target_length, observers=watch)
-        return spectrum_arrays(found.spectrum) | norm_arrays(found.norms)
+        writes = train_length >= LEAST_FOR_WRITES
+        where: dict[str, Any] = {"train_length": train_length, "target_length": target_length, "writes": writes}
+        return diagnosis_arrays(diagnose(model, calibration, **where, observers=watch))
 
-    arrays = keep("diagnosis", measure)
-    found = Diagnosis(spectrum_of(arrays, model), norms_of(arrays, model), train_length, target_length)
+    found = diagnosis_of(keep("diagnosis", measure), model, train_length, target_length)
     proposal = propose(found)
     scales = proposal.scales.check(model.config)
 
@@ -228,10 +197,7 @@ def run_study(
             "bits-fresh-window", lambda: {"bits": fresh_window_bits(model, test, train_length, observers=watch)}
         )["bits"],
     }
-    lengths = [train_length]
-    while lengths[-1] * 4 < target_length:
-        lengths.append(lengths[-1] * 4)
-    lengths.append(target_length)
+    lengths = reported_lengths(train_length, target_length)
     rows = [row for method, of in bits.items() for row in rows_by_length(method, of, lengths, bits["fresh-window"])]
 
     longest = _trajectory_length(texts, target_length)
@@ -255,34 +221,8 @@ def run_study(
         constants=constants,
         bits=bits,
         rows=tuple(rows),
+        options=tuple(options),
     )
-
-
-_MOMENTS = ("mean_dt", "mean_dt_squared", "loss_first", "loss_second")
-
-
-def spectrum_arrays(found: Spectrum) -> Arrays:
-    """Return a measured spectrum as named arrays."""
-    assert found.moments is not None
-    arrays: Arrays = {"rates": np.stack(found.rates), "tokens": np.array([found.moments.tokens])}
-    return arrays | {name: np.stack(getattr(found.moments, name)) for name in _MOMENTS}
-
-
-def spectrum_of(arrays: Arrays, model: Model) -> Spectrum:
-    """Make a spectrum from ``spectrum_arrays``."""
-    moments = ModeMoments(int(arrays["tokens"][0]), *(tuple(arrays[name]) for name in _MOMENTS))
-    return Spectrum(model.name, model.config.arch, tuple(arrays["rates"]), moments)
-
-
-def norm_arrays(norms: StateNorms) -> Arrays:
-    """Return state norms as named arrays."""
-    return {"lengths": np.array(norms.lengths_tokens), "vector_l2": norms.vector_l2, "conv_l2": norms.conv_l2}
-
-
-def norms_of(arrays: Arrays, model: Model) -> StateNorms:
-    """Make state norms from ``norm_arrays``."""
-    lengths = tuple(int(n) for n in arrays["lengths"])
-    return StateNorms(model.name, lengths, arrays["vector_l2"], arrays["conv_l2"])
 
 
 def bits_by_position(bits: Floats, bins_per_doubling: int = 2) -> dict[str, list[Any]]:

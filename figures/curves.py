@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from mambascope.analysis.study import Study, bits_by_position
 
 from .lengths import mark_lengths, token_axis, tokens_text
-from .style import MARK_COLOUR, method_style, new_figure, styled
+from .style import MARK_COLOUR, from_zero, method_style, new_figure, styled
 
 CONTROL = "fresh-window"
 LINEAR_BELOW_BITS = 0.01
@@ -72,7 +72,7 @@ def curves_figure(study: Study) -> Figure:
         _curve(whole, bits_by_position(study.bits[method]), method, label)
         if method != CONTROL:
             _curve(difference, bits_by_position(study.bits[method] - study.bits[CONTROL]), method, label)
-    whole.set_ylim(bottom=0)
+    from_zero(whole)
     whole.set_ylabel("bits per token")
     difference.set_ylabel("bits more than the control,\non the same tokens")
     difference_axis(difference)
@@ -110,7 +110,7 @@ def tail_figure(study: Study) -> Figure:
             if row.harm_ci_low is not None:
                 harm.vlines(x, row.harm_ci_low, row.harm_ci_high, color=style.colour, linewidth=1.3)
     tail.set_ylabel("tail bits per token")
-    tail.set_ylim(bottom=0)
+    from_zero(tail)
     harm.set_ylabel("harm (bits more than the control)")
     difference_axis(harm)
     for axes in (tail, harm):

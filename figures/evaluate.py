@@ -18,7 +18,7 @@ from mambascope.analysis.runs import RunFolder
 
 from .curves import CONTROL, difference_axis
 from .lengths import mark_lengths, token_axis
-from .style import MethodStyle, method_style, new_figure, save, styled
+from .style import MethodStyle, from_zero, method_style, new_figure, save, styled
 from .tables import write_table
 
 UNNAMED = ("#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
@@ -69,7 +69,7 @@ def evaluation_figure(name: str, curve: Sequence[CurveRow], train_length: int | 
             above = [(r.above_control, r.above_ci_low, r.above_ci_high) for r in rows]
             _line(panels[1], middles, above, looks[method])
     panels[0].set_ylabel("bits per token")
-    panels[0].set_ylim(bottom=0)
+    from_zero(panels[0])
     if against:
         panels[1].set_ylabel("bits more than the control,\non the same tokens")
         difference_axis(panels[1])

@@ -9,14 +9,20 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from mambascope.analysis.calibration.plan import GRADIENT_PASSES
+from mambascope.analysis.goals import GOALS
+from mambascope.analysis.rule_table import RuleTable
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.study import Study
+from mambascope.analysis.study_calibration import Refined
 from mambascope.spectra.norms import StateNorms
 
+from .calibration import calibration_figure
 from .curves import curves_figure, tail_figure
 from .horizons import horizons_figure
 from .lengths import tokens_text
 from .norms import norms_figure, vector_norms_figure
+from .rules import rules_figure
 from .scales import constants_figure, factors_of, scales_figure
 from .spectrum import MOST_COLUMNS, mode_word, spectrum_figure
 from .style import save, slugs
@@ -55,6 +61,8 @@ def drawings(study: Study) -> dict[str, Drawing]:
         _tail(study),
         _scales(study),
         _constants(study),
+        *([_rules(study.rules)] if study.rules else []),
+        *([_calibration(study, study.refined)] if study.refined else []),
     )
     return {drawing.key: drawing for drawing in made}
 
@@ -191,4 +199,36 @@ def _constants(study: Study) -> Drawing:
         constants_figure(study),
         "The baseline: one factor for every mode of every layer, chosen on validation text.",
         f"Best of {len(study.constants)} constants is {best:g}, {signed(gain)} bits against the smallest factor.",
+    )
+
+
+def _rules(table: RuleTable) -> Drawing:
+    rows = {row["rule"]: row for row in table.summary(table.lengths[-1])}
+    told = [
+        f"{goal.rule} ({goal.name}): harm {signed(row['harm_mean'])} bits, {row['energy_older']:.1%} kept"
+        for goal in GOALS.values()
+        if (row := rows.get(goal.rule))
+    ]
+    if "none" in rows:
+        told.append(f"none: harm {signed(rows['none']['harm_mean'])}, {rows['none']['energy_older']:.1%}")
+    right = " Right: bits that a passage saves when it is read again, with standard errors." if table.gaps else ""
+    return Drawing(
+        "rules",
+        rules_figure(table),
+        "One point a rule, on validation text; best is low and to the right. Up: harm at the longest length, mean over "
+        "corpora (linear within 0.01 bits of zero, logarithmic beyond). Across: memory kept; left, the share of a "
+        f"state's energy that is older than training.{right} Hollow points cannot be baked into this model's weights.",
+        "; ".join(told) + ".",
+    )
+
+
+def _calibration(study: Study, refined: Refined) -> Drawing:
+    found = refined.found
+    return Drawing(
+        "calibration",
+        calibration_figure(study),
+        f"Left: bits of the selection windows (validation text) as {found.plan.method} goes on; a gradient counts as "
+        f"{GRADIENT_PASSES:g} forward passes. Right: what became of the factors; on the line they stayed as proposed.",
+        f"Selection tail bits {found.start_bits.tail:.4f} at the start, {found.bits.tail:.4f} at step {found.step} of "
+        f"{found.plan.steps}, {found.passes:,.0f} passes.",
     )

@@ -16,6 +16,8 @@ from mambascope.analysis.theory import Theory
 
 from .gallery import Drawing, drawings, write_drawings, write_figures
 from .markup import commands, escape, facts, paragraph, table
+from .rules_section import across_models
+from .rules_section import navigation as rules_navigation
 from .story import model_section, summary_row
 from .style import slugs
 from .tables import write_table, write_tables
@@ -31,10 +33,10 @@ TEMPLATE = Path(__file__).with_name(REPORT)
 _SUMMARY = (
     "model",
     "verdict",
-    "T (tokens)",
-    "L (tokens)",
+    "T, L (tokens)",
     "harm unscaled (bits)",
     "harm spectrum-guided (bits)",
+    "harm calibrated (bits)",
     "best constant on A (times)",
     "harm best constant (bits)",
 )
@@ -96,13 +98,15 @@ def report_html(
     drawn = drawn or [drawings(study) for study in studies]
     sections = [model_section(*each) for each in zip(studies, drawn, anchors, slugs(names), strict=True)]
     links = [f'<a href="#{a}">{escape(name)}</a>' for a, name in zip(anchors, names, strict=True)]
+    rules = across_models(studies)
+    links += ([rules_navigation()] if rules else []) + ([navigation()] if theory else [])
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(
         title=escape("mambascope: " + ", ".join(names)),
-        navigation=" ".join([*links, *([navigation()] if theory else []), '<a href="#made">How it was made</a>']),
+        navigation=" ".join([*links, '<a href="#made">How it was made</a>']),
         summary=_summary(studies),
         tolerance=f"{TOLERANCE_BITS:g}",
-        models="\n".join([*sections, theory]),
+        models="\n".join([*sections, rules, theory]),
         made=_made(made_by),
     )
 

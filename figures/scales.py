@@ -12,7 +12,7 @@ from mambascope.analysis.study import Study
 
 from .horizons import MOST_POINTS
 from .spectrum import even_ranks, layer_heatmap
-from .style import LAYERS_IN_LEGEND, METHODS, layer_colours, new_figure, styled
+from .style import LAYERS_IN_LEGEND, METHODS, from_zero, layer_colours, new_figure, styled
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def constants_figure(study: Study) -> Figure:
     axes.set_xscale("log")
     axes.set_xticks(tried, [f"{s:g}" for s in tried])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     axes.set_xlabel("constant factor on A (times)")
     axes.set_ylabel("validation tail bits per token")
     axes.legend()

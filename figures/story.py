@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 
 import numpy as np
 
 from mambascope.analysis.study import Study
 
+from .breakdown_section import breakdown_words
+from .calibration_section import calibration_section
 from .gallery import Drawing
-from .lengths import tokens_text
-from .markup import Cell, Number, commands, escape, facts, figure, paragraph, paragraphs, table
+from .markup import Cell, Number, escape, facts, figure, paragraph, paragraphs, table
+from .next_steps import next_steps
+from .rules_section import rules_section
 from .spectrum import mode_word
 from .style import METHODS, method_style
 from .verdict import constants_words, harm_text, judge, measured_harm
@@ -39,8 +41,10 @@ def model_section(study: Study, drawn: Mapping[str, Drawing], anchor: str, slug:
         _spectrum(study, drawn),
         _beyond(study, drawn),
         _proposal(study, drawn),
+        rules_section(study, drawn),
+        calibration_section(study, drawn),
         _before_after(study, drawn),
-        _next(study, slug),
+        next_steps(study, slug),
         "</section>",
     ]
     return "\n".join(parts)
@@ -87,7 +91,7 @@ def _beyond(study: Study, drawn: Mapping[str, Drawing]) -> str:
         f"{study.target_length:,}."
     )
     shown = "".join(figure(drawn[key]) for key in ("norms", "vector-norms", "curves"))
-    return "<h3>Beyond the training length</h3>" + paragraph(words) + shown
+    return "<h3>Beyond the training length</h3>" + breakdown_words(study) + paragraph(words) + shown
 
 
 def _tokens(value: float) -> Number:
@@ -99,7 +103,10 @@ def _proposal(study: Study, drawn: Mapping[str, Drawing]) -> str:
     reason = f"{proposal.reason[:1].upper()}{proposal.reason[1:]}."
     if not proposal.acts:
         return (
-            "<h3>What was proposed</h3>" + paragraph(f"Nothing. {reason}") + figure(drawn["horizons"]) + _layers(study)
+            "<h3>What was proposed</h3>"
+            + paragraph(f"Nothing. {reason} So no rules were compared and no scales were refined on text.")
+            + figure(drawn["horizons"])
+            + _layers(study)
         )
     before = max(row["horizon_max_before_tokens"] for row in proposal.rows())
     after = max(row["horizon_max_after_tokens"] for row in proposal.rows())
@@ -171,20 +178,6 @@ def _before_after(study: Study, drawn: Mapping[str, Drawing]) -> str:
     ])
 
 
-def _next(study: Study, slug: str) -> str:
-    model, out = shlex.quote(study.argument), f"scales-{slug}"
-    lengths = ",".join(tokens_text(n) for n in sorted({row.length for row in study.rows}))
-    target = tokens_text(study.target_length)
-    model = f"-- {model}" if study.argument.startswith("-") else model
-    lines = [f"mambascope propose {model} --target-length {target} -o {out}"]
-    if study.proposal.acts:
-        lines.append(f"mambascope evaluate {model} --scales {out}/scales.json --lengths {lengths}")
-    else:
-        lines.append(f"mambascope evaluate {model} --lengths {lengths}")
-    lines.append(f"mambascope norms {model} --lengths {lengths}")
-    return "<h3>What to do next</h3>" + commands(lines)
-
-
 def summary_row(study: Study) -> list[Cell]:
     """Return a model's row of the summary across models."""
     length = study.target_length
@@ -194,10 +187,17 @@ def summary_row(study: Study) -> list[Cell]:
     return [
         study.name,
         judge(study).word,
-        Number(study.train_length, f"{study.train_length:,}"),
-        Number(length, f"{length:,}"),
+        f"{study.train_length:,}, {length:,}",
         Number(measured_harm(none), harm_text(none)),
         Number(measured_harm(ours), left),
-        Number(study.best_constant, f"{study.best_constant:g}{edge}"),
+        _calibrated_cell(study),
+        f"{study.best_constant:g}{edge}",
         Number(measured_harm(constant), harm_text(constant)),
     ]
+
+
+def _calibrated_cell(study: Study) -> Cell:
+    if study.refined is None:
+        return "" if study.proposal.acts else "left alone"
+    row = study.row("calibrated", study.target_length)
+    return Number(measured_harm(row), harm_text(row))

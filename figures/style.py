@@ -73,13 +73,14 @@ METHODS = {
     "none": MethodStyle("no scaling", "#D55E00", "o", "-"),
     "constant": MethodStyle("best constant", "#009E73", "s", "-"),
     "spectrum": MethodStyle("spectrum-guided", "#0072B2", "D", "-"),
+    "calibrated": MethodStyle("calibrated", "#CC79A7", "v", "-."),
     "fresh-window": MethodStyle("fresh-window control", "#000000", "^", "--"),
 }
 
 
 def method_style(method: str) -> MethodStyle:
-    """Return a method's style; one that is not known here is drawn in purple under its own name."""
-    return METHODS.get(method) or MethodStyle(plain(method), "#CC79A7", "v", ":")
+    """Return a method's style; one that is not known here is drawn in grey under its own name."""
+    return METHODS.get(method) or MethodStyle(plain(method), "#7F7F7F", "x", ":")
 
 
 def plain(text: str, at_most: int = 60) -> str:
@@ -119,6 +120,11 @@ def new_figure(study_name: str, title: str, height_inches: float, width_inches: 
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained", dpi=PNG_DPI)
     figure.suptitle(f"{plain(study_name)}: {title}", x=0.01, ha="left")
     return figure
+
+
+def from_zero(axes: Axes) -> None:
+    """Start the y axis at zero, with room above the highest point: its marker is not cut in half."""
+    axes.set_ylim(0, 1.08 * float(axes.dataLim.ymax))
 
 
 def layer_colours(axes: Axes | Sequence[Axes], figure: Figure, n_layer: int) -> list[Any]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mambascope.analysis.atomic import write_json, write_text
+from mambascope.analysis.breakdown import breakdown
+from mambascope.analysis.memory import MemoryChange
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.study import Study
 
@@ -22,10 +24,11 @@ def table_rows(studies: Sequence[Study]) -> dict[str, Rows]:
         studies: finished studies.
 
     Returns:
-        Rows by name of the table; ``scales`` says with which scales a row was measured (``none`` or ``spectrum``).
+        Rows by name of the table; ``scales`` says with which scales a row was measured (``none``, ``spectrum`` or
+        ``calibrated``). What was not asked for has no table.
     """
     tables: dict[str, Rows] = {
-        name: [] for name in ("perplexity", "spectrum", "norms", "diagnosis", "proposal", "constants")
+        name: [] for name in ("perplexity", "spectrum", "norms", "diagnosis", "proposal", "constants", "memory")
     }
     for study in studies:
         found, constants = study.proposal.diagnosis, sorted(study.constants)
@@ -40,9 +43,25 @@ def table_rows(studies: Sequence[Study]) -> dict[str, Rows]:
                 for s in constants
             ],
         }
+        if study.proposal.diagnosis.writes is not None:
+            broken = breakdown(study.proposal.diagnosis)
+            of_study |= {"breakdown": broken.layers(), "heads-out-of-range": broken.heads()}
+        if study.rules:
+            of_study |= {"rules": study.rules.texts, "rule-memory": study.rules.memory}
+        if study.refined:
+            of_study |= {"calibration": study.refined.found.rows(), "calibrated-gain": study.refined.rows()}
+        of_study["memory"] = [
+            {"scales": name} | row
+            for name, change in {"spectrum": study.proposal.memory(), **_refined_memory(study)}.items()
+            for row in change.rows()
+        ]
         for name, rows in of_study.items():
-            tables[name] += [{"model": study.name} | row for row in rows]
+            tables.setdefault(name, []).extend({"model": study.name} | row for row in rows)
     return tables
+
+
+def _refined_memory(study: Study) -> dict[str, MemoryChange]:
+    return {"calibrated": study.refined.memory} if study.refined else {}
 
 
 def _by_scales(without: Rows, with_scales: Rows) -> Rows:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_engine, add_json, add_model, add_output, add_text, add_train_length, length
@@ -13,12 +15,11 @@ if TYPE_CHECKING:
 
     from mambascope.analysis.heads import Heads
     from mambascope.analysis.runs import RunFolder
-    from mambascope.analysis.study import Study, Texts
+    from mambascope.analysis.study import Study
     from mambascope.analysis.theory import Theory
+    from mambascope.spectra.model import Model
 
-    from ..sources import Source
-
-    Job = tuple[Source, Texts, int, int]  # with training and target length
+    from ..report_jobs import ReportJob
 
 
 def add(verbs: Any) -> None:
@@ -36,6 +37,15 @@ def add(verbs: Any) -> None:
     add_text(parser, "validation", "texts that a constant is chosen on. Default: bundled")
     parser.add_argument("--target-length", type=length, metavar="L", help="Default: 64 T, or as far as the texts reach")
     add_train_length(parser)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="more corpora to judge rules on: DIR/CORPUS/{calibration,validation,test}/*.txt; their validation is read",
+    )
+    parser.add_argument("--no-rules", action="store_true", help="leave out which rule, and what it gives up")
+    parser.add_argument("--no-calibration", action="store_true", help="leave out the scales refined on text")
+    parser.add_argument("--calibration-steps", type=int, metavar="N", help="steps of the refinement. Default: 30")
     parser.add_argument("--no-theory", action="store_true", help="leave out the claims and the heads' predictions")
     parser.add_argument("--trials", type=int, metavar="N", help="trials of an ordinary experiment. Default: 65536")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the simulations. Default: 0")
@@ -47,45 +57,41 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Study every model and write the report."""
-    from mambascope.analysis import heads as real_heads
     from mambascope.analysis.engine import check_engine
-    from mambascope.analysis.study import planned_tokens
     from mambascope.analysis.verification import TRIALS, UndecidedError, check_trials
     from mambascope.spectra.checkpoint import bundled_models
 
     from ..folders import workers_of
     from ..report import write_report, write_tables
-    from ..sources import Source, all_texts, check_target, default_target, run_folder, text_paths
+    from ..report_corpora import validation_corpora
+    from ..report_jobs import report_job
+    from ..sources import Source, run_folder, text_paths
     from ..style import slugs
 
     trials = TRIALS if args.trials is None else args.trials
     if not args.no_theory:
         check_trials(trials)
         check_engine(args.engine, workers_of(args))
-    sources = [Source.open(name, args) for name in args.model or bundled_models()]
-    jobs: list[Job] = []
-    for source in sources:
-        texts, train_length = all_texts(source, args), source.needs_train_length()
-        target = args.target_length or default_target(texts, train_length)
-        jobs.append((source, texts, train_length, check_target(texts, train_length, target)))
+    corpora = {} if args.no_rules else validation_corpora(args)
+    jobs = [report_job(Source.open(name, args), corpora, args) for name in args.model or bundled_models()]
+    sources = [job.source for job in jobs]
     read = {
         "calibration": text_paths(args, "calibration", "calibration"),
         "validation": text_paths(args, "validation", "validation"),
         "test": text_paths(args, "text", "test"),
-    }
-    command = {
+    } | {f"rules/{name}": files for name, files in corpora.items()}
+    command: dict[str, Any] = {
         "models": [source.argument for source in sources],
-        "lengths": [[train_length, target] for _, _, train_length, target in jobs],
+        "lengths": [[job.train_length, job.target_length] for job in jobs],
+        "rules": not args.no_rules,
+        "calibration": None if args.no_calibration else [job.plan.to_dict() for job in jobs if job.plan],
     }
     if not args.no_theory:
         command |= {"theory": {"trials": trials, "seed": args.seed}}
     with run_folder(args, sources, command, read) as folder:
         assert folder is not None  # the option has a default
         keys = slugs([source.argument for source in sources])
-        total = sum(planned_tokens(texts, t, target) for _, texts, t, target in jobs)
-        if not args.no_theory:
-            total += sum(real_heads.planned_tokens(texts.calibration, target) for _, texts, _, target in jobs)
-        with progress(total, "report") as tick:
+        with progress(sum(job.planned(not args.no_theory) for job in jobs), "report") as tick:
             studies, heads = _study(jobs, keys, args, folder, tick)
         theory = None if args.no_theory else _theory(trials, args, folder, heads)
         write_tables(folder, studies)
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
             "model": one.name,
             "T": one.train_length,
             "L": one.target_length,
-            **{f"harm {m}": one.row(m, one.target_length).harm for m in ("none", "constant", "spectrum")},
+            **{f"harm {m}": one.harm(m) for m in ("none", "constant", "spectrum", "calibrated")},
         }
         for one in studies
     ]
@@ -110,27 +116,64 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _study(
-    jobs: list[Job], keys: list[str], args: argparse.Namespace, folder: RunFolder, tick: Callable[[int], None]
+    jobs: list[ReportJob], keys: list[str], args: argparse.Namespace, folder: RunFolder, tick: Callable[[int], None]
 ) -> tuple[list[Study], list[Heads]]:
     """Study every model, and where theory is wanted the heads of those that break down."""
     from mambascope.analysis.atomic import write_json
     from mambascope.analysis.heads import can_replay, study_heads
     from mambascope.analysis.study import run_study
 
+    from ..style import slugs
+
+    refined_names = slugs([*keys, *(f"{key}-calibrated" for key in keys)])[len(keys) :]
     studies: list[Study] = []
     heads: list[Heads] = []
-    for (source, texts, train_length, target), key in zip(jobs, keys, strict=True):
-        model = source.load(args)
+    for job, key, refined_name in zip(jobs, keys, refined_names, strict=True):
+        model = job.source.load(args)
         if model.name in {one.name for one in studies}:
             model.name = key  # two models of one name could not be told apart in the tables
-        where: dict[str, Any] = {"train_length": train_length, "target_length": target, "key": key, "tick": tick}
-        one = run_study(model, texts, folder, argument=source.argument, **where)
+        where: dict[str, Any] = {"train_length": job.train_length, "target_length": job.target_length}
+        where |= {"key": key, "tick": tick}
+        options = _options(args)
+        one = run_study(model, job.texts, folder, argument=job.source.argument, options=options, **where)
         scales = one.proposal.scales
         write_json(folder.output(f"scales/{key}.json"), scales.to_dict())
+        if one.proposal.acts:
+            one = _with_evidence(one, job, model, key, folder, tick)
+        else:
+            tick(job.planned_rest())
+        if one.refined:
+            write_json(folder.output(f"scales/{refined_name}.json"), one.refined.found.stored())
         studies.append(one)
         if not args.no_theory and one.proposal.acts and can_replay(model):
-            heads.append(study_heads(model, texts.calibration, scales, run=folder, **where))
+            heads.append(study_heads(model, job.texts.calibration, scales, run=folder, **where))
     return studies, heads
+
+
+def _with_evidence(
+    study: Study, job: ReportJob, model: Model, key: str, folder: RunFolder, tick: Callable[[int], None]
+) -> Study:
+    """Add what the choice of the rule rests on, and the proposal refined on text, where they are wanted."""
+    from mambascope.analysis.rule_table import rule_table, rules_for
+    from mambascope.analysis.study_calibration import refine
+
+    if job.corpora:
+        found, first = study.proposal.diagnosis, next(iter(job.corpora.values()))
+        table = rule_table(
+            model, found, job.corpora, first, rules=rules_for(found), times=job.times, run=folder, key=key, tick=tick
+        )
+        study = replace(study, rules=replace(table, left_out=job.left_out))
+    if job.plan:
+        study = refine(study, model, job.texts, folder, job.plan, key=key, tick=tick)
+    return study
+
+
+def _options(args: argparse.Namespace) -> list[str]:
+    """Return the words that other commands on the model need as well."""
+    from ..lengths import tokens_text
+
+    given = ["--train-length", tokens_text(args.train_length)] if args.train_length else []
+    return given + (["--tokenizer", str(args.tokenizer)] if args.tokenizer else [])
 
 
 def _theory(trials: int, args: argparse.Namespace, folder: RunFolder, heads: list[Heads]) -> Theory:

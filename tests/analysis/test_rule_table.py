@@ -10,7 +10,14 @@ from mambascope.analysis.diagnosis import diagnose
 from mambascope.analysis.evaluate.perplexity import fresh_window_bits, token_bits
 from mambascope.analysis.evidence import Evidence
 from mambascope.analysis.repeated_passages import PASSAGE_TOKENS, RepeatedPassages, bits_saved, repeated_passages
-from mambascope.analysis.rule_table import rule_table
+from mambascope.analysis.rule_table import (
+    INSIDE_WINDOWS,
+    TABLE_RULES,
+    planned_tokens,
+    rule_table,
+    rules_for,
+    times_within,
+)
 from mambascope.analysis.rules import find_rule
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.training_windows import training_windows
@@ -47,7 +54,7 @@ def test_the_table_is_what_direct_scores_give(tmp_path):
         scales = find_rule(row["rule"])(Evidence.of(found, n))
         harm = (token_bits(model, ids, scales) - fresh_window_bits(model, ids, T))[:, n // 2 - 1 : n - 1].mean()
         assert row["harm"] == pytest.approx(harm, abs=1e-6)
-        windows = training_windows(ids, T)
+        windows = training_windows(ids, T, INSIDE_WINDOWS)
         inside = token_bits(model, windows, scales).mean() - token_bits(model, windows).mean()
         assert row["inside"] == pytest.approx(inside, abs=1e-6)
     none = [row for row in table.memory if row["rule"] == "none"]
@@ -56,6 +63,42 @@ def test_the_table_is_what_direct_scores_give(tmp_path):
         ask["rules"],
         key=lambda rule: np.mean([r["harm"] for r in table.texts if (r["rule"], r["length"]) == (rule, 256)]),
     )
+
+
+def test_a_table_counts_its_tokens_files_cells_by_key_and_leaves_impossible_passages_out(tmp_path):
+    model = tiny.tiny_model("mamba2")
+    found = diagnose(model, np.stack([d.ids for d in documents(1)]), train_length=64, target_length=256, writes=True)
+    corpora, counted = {"one": documents(2), "two": documents(3, count=3)}, []
+    ask = {"rules": ["none", "soft-clip", "layer-dt", "hard-clip:4"], "times": [2, 4], "key": "k"}
+    with RunFolder.open(tmp_path / "run", command={"verb": "rules"}, seed=0) as run:
+        table = rule_table(model, found, corpora, corpora["one"], run=run, tick=counted.append, **ask)
+        assert ("cell", "k/rules/two/layer-dt") in run.journal
+        assert ("cell", "k/rule-passages/none") in run.journal
+    assert sum(counted) == pytest.approx(planned_tokens(corpora, 64, [2, 4], rules=4), rel=0.25)
+    assert table.gaps == [52]
+    assert table.documents() == {"one": 2, "two": 3}
+    assert table.lengths == [128, 256]
+    alone = rule_table(model, found, corpora, corpora["one"][:1], **ask)  # two documents at least are needed
+    assert alone.gaps == []
+    assert alone.texts == table.texts
+    rows = {row["rule"]: row for row in table.summary()}
+    for rule, row in rows.items():
+        of_rule = [text for text in table.texts if text["rule"] == rule]
+        assert row["harm_worst"] == max(text["harm"] for text in of_rule)
+        assert row["inside_worst"] == max(text["inside"] for text in of_rule)
+        assert row["harm_mean"] == pytest.approx(np.mean([t["harm"] for t in of_rule if t["length"] == 256]))
+    assert rows["none"]["inside_worst"] == 0
+
+
+def test_lengths_and_rules_that_a_model_allows():
+    assert times_within(256, 16384) == (4, 16, 64)
+    assert times_within(256, 5000) == (4, 16)
+    assert times_within(256, 700) == (2,)
+    model = tiny.tiny_model("mamba2")
+    ids = np.stack([d.ids for d in documents(1)])
+    plain = diagnose(model, ids, train_length=T, target_length=64)
+    assert set(rules_for(plain)) == {rule for rule in TABLE_RULES if not find_rule(rule).needs_writes}
+    assert rules_for(diagnose(model, ids, train_length=T, target_length=64, writes=True)) == list(TABLE_RULES)
 
 
 def test_passages_stand_at_both_ends():

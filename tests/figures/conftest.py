@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from mambascope.analysis.calibration import Calibrated, Step
+from mambascope.analysis.calibration.objective import Bits
 from mambascope.analysis.diagnosis import Diagnosis
 from mambascope.analysis.evaluate.perplexity import rows_by_length
+from mambascope.analysis.memory import memory_change
 from mambascope.analysis.proposal import propose
+from mambascope.analysis.rule_table import TABLE_RULES, RuleTable
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.study import Study
+from mambascope.analysis.study_calibration import Refined, refining_plan
 from mambascope.spectra.eigenvalues import Spectrum
 from mambascope.spectra.mode_statistics import ModeMoments
 from mambascope.spectra.norms import StateNorms
+from mambascope.spectra.scales import scaling
 
 T, L = 64, 1024
 SHAPES = {"mamba2": (5,), "mamba": (6, 4)}
@@ -72,6 +80,53 @@ def make_study(name="tiny", arch="mamba2", *, acts=True, documents=3, n_layer=2,
         bits=bits,
         rows=tuple(r for m, b in bits.items() for r in rows_by_length(m, b, (T, 256, L), bits["fresh-window"])),
     )
+
+
+def make_rules(study, *, worst=None, saved=True):
+    """All rules on two corpora at two lengths; the worst harm of each is ``worst`` or grows down the list."""
+    found, lengths, texts, memory = study.proposal.diagnosis, (256, L), [], []
+    for k, rule in enumerate(TABLE_RULES):
+        harm = 0.001 * (k + 1) if rule != "none" else 4.0
+        harm = (worst or {}).get(rule, harm)
+        bakes = "no" if rule in {"onset", "joint"} else "yes"
+        for n in lengths:
+            row = {"model": study.name, "rule": rule, "length": n}
+            texts += [
+                row
+                | {"corpus": c, "documents": d, "harm": harm - less, "inside": 0.0001}
+                | {"harm_ci_low": harm - less - 0.1, "harm_ci_high": harm - less + 0.1}
+                for c, d, less in (("books", 4, 0.0), ("gov", 3, 0.0005))
+            ]
+            kept = 0.9 if rule == "none" else 0.05 * k
+            change = {"energy_older_before": 0.9, "energy_older_after": kept}
+            passages = {"saved_at_52": 0.02 + 0.001 * k, "saved_at_52_se": 0.002} if saved else {}
+            memory.append(row | {"bakes": bakes} | change | passages)
+    return RuleTable(study.name, found.train_length, texts, memory, {"math": "none of its 2 documents reaches 1,024"})
+
+
+def make_refined(study, gain=-0.002):
+    """Factors moved by a tenth, and test bits that are lower than the start's by a constant."""
+    plan = refining_plan(study.train_length, study.target_length, 10)
+    start = study.proposal.scales
+    moved = scaling("a", start.factors[0].values * 1.1)
+    steps = [Step(k, 8.0 + 20 * k, None, Bits(2.2 - 0.01 * k, 2.2, 2.1) if k % 5 == 0 else None) for k in range(11)]
+    found = Calibrated(moved, start, plan, tuple(steps), 10, {})
+    bits = study.bits | {"calibrated": study.bits["spectrum"] + gain}
+    control, lengths = bits.pop("fresh-window"), sorted({row.length for row in study.rows})
+    gains = rows_by_length("calibrated", bits["calibrated"], lengths, bits["spectrum"])
+    rows = (*study.rows, *rows_by_length("calibrated", bits["calibrated"], lengths, control))
+    refined = Refined(found, tuple(gains), memory_change(study.proposal.diagnosis, moved))
+    return dataclasses.replace(study, bits=bits | {"fresh-window": control}, rows=rows, refined=refined)
+
+
+@pytest.fixture(scope="session")
+def rules_of():
+    return make_rules
+
+
+@pytest.fixture(scope="session")
+def refined_of():
+    return make_refined
 
 
 @pytest.fixture(scope="session")

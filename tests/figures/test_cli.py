@@ -425,6 +425,7 @@ def test_the_main_job_on_a_checkpoint_of_ones_own(capsys, tmp_path, monkeypatch,
     spec.loader.exec_module(tiny)
     folder = tiny.save_tiny(tmp_path / "my-model", arch)
     words = ["report", folder, "--target-length", "128", "-o", tmp_path / "out", "--engine", "sequential"]
+    words += ["--calibration-steps", "2"]
     words += ["--trials", "16384"] if arch == "mamba2" else ["--no-theory"]
     monkeypatch.setattr("mambascope.analysis.verification.KEYS", ("theorem-4.2",))
     for role, split in (("text", "test"), ("calibration", "calibration"), ("validation", "validation")):

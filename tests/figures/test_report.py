@@ -6,9 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mambascope.figures.cli import build_parser
 from mambascope.figures.gallery import drawings
 from mambascope.figures.report import report_html, write_report
-from mambascope.figures.verdict import harm_text, judge
+from mambascope.figures.verdict import harm_text, judge, signed
 
 MADE_BY = {
     "mambascope": "9.9",
@@ -51,8 +52,10 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def shown(studies):
-    return {name: studies[name] for name in ("mamba2", "alone", "single")}
+def shown(studies, rules_of, refined_of):
+    """With rules and calibrated scales, left alone, and with neither."""
+    whole = refined_of(dataclasses.replace(studies["mamba2"], rules=rules_of(studies["mamba2"])))
+    return {"mamba2": whole, "alone": studies["alone"], "single": studies["single"]}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def test_it_is_well_formed(page):
 
 
 def test_every_figure_has_a_text_for_those_who_cannot_see_it(page, shown):
-    assert len(page.alts) == 8 * len(shown) - 1  # no picture of the factors where there are none
+    assert len(page.alts) == 8 * len(shown) + 2 - 1  # rules, calibration; no factors where there are none
     assert all(re.search(r"\d", alt) for alt in page.alts)
 
 
@@ -109,16 +112,61 @@ def test_numbers_are_those_of_the_rows(html, page, shown):
 def test_it_tells_what_was_left_alone_and_what_the_grid_leaves_open(page):
     text = text_of(page)
     assert "Nothing. Left alone: at 16 times the training length" in text
+    assert text.count("So no rules were compared and no scales were refined on text.") == 1
     assert "It is the largest of the grid tried" in text
     assert "one document: no interval" in text
 
 
 def test_commands_can_be_typed(page):
     text = "".join(page.texts)
-    assert "mambascope propose two/tiny --target-length 1k -o scales-two-tiny\n" in text
-    assert "mambascope evaluate two/tiny --scales scales-two-tiny/scales.json --lengths 64,256,1k\n" in text
-    assert "mambascope norms two/tiny --lengths 64,256,1k" in text
-    assert "mambascope evaluate alone --lengths 64,256,1k\n" in text
+    for line in (
+        "propose two/tiny --target-length 1k -o scales-two-tiny",
+        "calibrate two/tiny --method backprop --start scales-two-tiny/scales.json --target-length 1k "
+        "-o calibrated-two-tiny",
+        "evaluate two/tiny --scales calibrated-two-tiny/scales.json --methods none,spectrum,scales,fresh-window "
+        "--lengths 64,256,1k",
+        "bake two/tiny --scales scales-two-tiny/scales.json -o baked-two-tiny",
+        "norms two/tiny --lengths 64,256,1k",
+        "evaluate alone --lengths 64,256,1k",
+    ):
+        assert f"mambascope {line}" in text
+        build_parser().parse_args(line.split())  # as the program takes it
+    assert "calibrate alone" not in text
+
+
+def test_rules_are_judged_in_words_and_in_full(html, page, shown):
+    text, found = text_of(page), shown["mamba2"].rules
+    assert "books (4 documents), gov (3 documents), the first 256, 1k tokens" in text
+    assert "math was left out: none of its 2 documents reaches 1,024." in text
+    assert "The default, soft-clip, has the least worst harm of these." in text
+    for row in found.summary():
+        assert f'data-value="{row["harm_worst"]!r}"' in html
+        assert f'data-value="{100 * row["energy_older"]!r}"' in html
+        assert f'data-value="{row["saved_at_52"]!r}"' in html
+    for row in found.texts:
+        assert f'data-value="{row["harm"]!r}"' in html
+    assert "rules" not in page.ids  # one model has no table over all models
+
+
+def test_over_models_the_worst_counts(studies, rules_of):
+    one, two = (dataclasses.replace(studies[n], rules=rules_of(studies[n])) for n in ("mamba2", "mamba"))
+    two.rules.texts[0]["harm"] = 0.75
+    page = Page(report_html([one, two], MADE_BY))
+    assert "rules" in page.ids
+    assert "#rules" in page.loads
+    text = text_of(page)
+    assert "Rules on two/tiny, one-tiny: worst over models" in text
+    assert "The default, soft-clip, is not the first of these" in text
+    assert "A rule may be the default if it can be baked into all 2 models" in text
+
+
+def test_calibration_is_told_with_its_paired_interval(html, page, shown):
+    text, refined = text_of(page), shown["mamba2"].refined
+    row = refined.gain(1024)
+    assert f"at 1k tokens {signed(row.harm)} [{signed(row.harm_ci_low)}, {signed(row.harm_ci_high)}]" in text
+    assert "Calibration gained: the whole interval lies below zero." in text
+    assert refined.memory.sentence() in text
+    assert f'data-value="{shown["mamba2"].harm("calibrated")!r}"' in html
 
 
 def test_how_it_was_made(page):

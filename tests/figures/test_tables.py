@@ -16,7 +16,7 @@ def test_files_hold_the_rows_of_every_model(studies, run):
     paths = write_tables(run, chosen)
     assert {path.name for path in paths} == {
         f"{name}.{kind}"
-        for name in ("perplexity", "spectrum", "norms", "diagnosis", "proposal", "constants")
+        for name in ("perplexity", "spectrum", "norms", "diagnosis", "proposal", "constants", "memory")
         for kind in ("csv", "json")
     }
     rows = list(csv.DictReader(io.StringIO((run.folder / "tables/perplexity.csv").read_text())))
