@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: report test check format bench soak clean help
+.PHONY: report forecast-study test check format bench soak clean help
 
 help:
 	@echo "make report   the main job on the bundled models: mambascope-report/report.html"
@@ -11,6 +11,7 @@ help:
 	@echo "make check    lint, format, types, import contract"
 	@echo "make soak     the long tests"
 	@echo "make bench    speed against named peers"
+	@echo "make forecast-study DATA=FOLDER   forecasts of harm against measurements, on models trained for it"
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python not found; run make PYTHON=/path/to/python3 (3.11 or newer)"; exit 1; }
@@ -26,6 +27,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 report: $(STAMP)
 	$(BIN)/mambascope report -o mambascope-report
+
+# trains small models on DATA/*.txt, foretells the harm of each and of the bundled ones, then measures it
+forecast-study: $(STAMP)
+	@test -n "$(DATA)" || { echo "give DATA=FOLDER with books to train on, none of them a bundled text"; exit 1; }
+	$(BIN)/mambascope forecast mamba2-tiny mamba-tiny mamba2-tiny-usual --study $(DATA)/*.txt --check --open-loop \
+		-o mambascope-forecast
 
 test: $(STAMP)
 	$(BIN)/pytest

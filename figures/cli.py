@@ -25,6 +25,7 @@ COMMANDS = (
     "norms",
     "evaluate",
     "diagnose",
+    "forecast",
     "propose",
     "calibrate",
     "bake",
