@@ -28,6 +28,7 @@ COMMANDS = (
     "forecast",
     "propose",
     "calibrate",
+    "starts",
     "bake",
     "train",
     "models",

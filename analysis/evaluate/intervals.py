@@ -66,6 +66,9 @@ class Interval:
         """Return plain JSON values."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f}" + ("" if self.low is None else f" [{self.low:+.4f}, {self.high:+.4f}]")
+
 
 @dataclass(frozen=True, slots=True)
 class Paired:
