@@ -24,6 +24,7 @@ COMMANDS = (
     "spectrum",
     "norms",
     "evaluate",
+    "compare",
     "diagnose",
     "forecast",
     "propose",

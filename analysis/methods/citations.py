@@ -1,0 +1,96 @@
+"""Where methods are from, as BibTeX: facts of publication, one entry a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source that a method rests on."""
+
+    key: str
+    """BibTeX key."""
+    kind: str
+    """BibTeX entry type."""
+    fields: tuple[tuple[str, str], ...]
+    """Names and values, in the order in which they are printed."""
+
+    def bibtex(self) -> str:
+        """Return the entry.
+
+        >>> print(Citation("a1", "misc", (("title", "A"), ("year", "1999"))).bibtex())
+        @misc{a1,
+          title = {A},
+          year = {1999},
+        }
+        """
+        inner = "".join(f"  {name} = {{{value}}},\n" for name, value in self.fields)
+        return f"@{self.kind}{{{self.key},\n{inner}}}"
+
+
+def _entry(key: str, kind: str, **fields: str) -> Citation:
+    return Citation(key, kind, tuple(fields.items()))
+
+
+MODULATION = _entry(
+    "lu2025mambamodulation",
+    "inproceedings",
+    author="Lu, Peng and Huang, Jerry and Zeng, Qiuhao and Wang, Xinyu and Chen, Boxing and Langlais, Philippe "
+    "and Cui, Yufei",
+    title="Mamba Modulation: On the Length Generalization of Mamba",
+    booktitle="Advances in Neural Information Processing Systems",
+    year="2025",
+    eprint="2509.19633",
+    archiveprefix="arXiv",
+)
+EXTEND = _entry(
+    "azizi2025mambaextend",
+    "inproceedings",
+    author="Azizi, Seyedarmin and Kundu, Souvik and Sadeghi, Mohammad Erfan and Pedram, Massoud",
+    title="MambaExtend: A Training-Free Approach to Improve Long Context Extension of Mamba",
+    booktitle="International Conference on Learning Representations",
+    year="2025",
+    url="https://openreview.net/forum?id=LgzRo1RpLS",
+)
+SPSA = _entry(
+    "spall1992spsa",
+    "article",
+    author="Spall, James C.",
+    title="Multivariate Stochastic Approximation Using a Simultaneous Perturbation Gradient Approximation",
+    journal="IEEE Transactions on Automatic Control",
+    volume="37",
+    number="3",
+    pages="332--341",
+    year="1992",
+)
+ADAM = _entry(
+    "kingma2015adam",
+    "inproceedings",
+    author="Kingma, Diederik P. and Ba, Jimmy",
+    title="Adam: A Method for Stochastic Optimization",
+    booktitle="International Conference on Learning Representations",
+    year="2015",
+    eprint="1412.6980",
+    archiveprefix="arXiv",
+)
+RATIO = _entry(
+    "zhang2024longmamba",
+    "misc",
+    author="Zhang, Peiyuan",
+    title="LongMamba",
+    howpublished="GitHub repository",
+    url="https://github.com/jzhang38/LongMamba",
+    year="2024",
+)
+WINSORIZATION = _entry(
+    "fars2026winsorization",
+    "misc",
+    author="{FARS}",
+    title="Transition-Spectrum Winsorization",
+    howpublished="analemma.ai, automated research; known here from its abstract and one review",
+    year="2026",
+)
+
+CITATIONS: dict[str, Citation] = {each.key: each for each in (MODULATION, EXTEND, SPSA, ADAM, RATIO, WINSORIZATION)}
+"""By key."""

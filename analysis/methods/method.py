@@ -1,0 +1,214 @@
+"""What every method of length generalisation is asked, and what it answers.
+
+A method is fitted once: on calibration text, where it chooses a setting on validation text, and never sees test text.
+What comes out are scales (one set for all lengths, or one for each), and what they cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from mambascope.spectra.config import Config
+from mambascope.spectra.errors import RefusedInputError, ScaleError
+from mambascope.spectra.model import Model
+from mambascope.spectra.scales import Scales
+
+from ..folds import plan_folds
+from ..runs import RunFolder
+from ..study import Texts
+from .citations import Citation
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a method is fitted to."""
+
+    model: Model
+    """A loaded model."""
+    texts: Texts
+    """Calibration and validation documents; test documents are only told apart from them."""
+    train_length: int
+    """T in tokens."""
+    lengths: tuple[int, ...]
+    """Lengths that the scales will be used at, ascending."""
+    fit_length: int
+    """Tokens of a window of a calibration, and the unit in which costs are counted."""
+    seed: int = 0
+    """Of every random draw."""
+    steps: int | None = None
+    """Steps of every calibration; None for each method's own."""
+    run: RunFolder | None = None
+    """Keeps what has been computed."""
+    prefix: str = ""
+    """Before the names of this task's cells in the run folder."""
+    tick: Callable[[int], None] = lambda _: None
+    """Called with tokens as they pass through the model."""
+
+    @property
+    def target_length(self) -> int:
+        """The longest length."""
+        return max(self.lengths)
+
+    def cell(self, key: str, compute: Callable[[], Any]) -> Any:
+        """Return a cell of the run folder, or compute it where there is none."""
+        return compute() if self.run is None else self.run.cell(self.prefix + key, compute)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A hyperparameter and where its value is from."""
+
+    name: str
+    """What it is."""
+    value: str
+    """As it is used."""
+    origin: str
+    """The source, or ours and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A method in words."""
+
+    words: str
+    """What it does, in one sentence."""
+    settings: tuple[Setting, ...] = ()
+    """Its hyperparameters."""
+
+    def __str__(self) -> str:
+        told = "; ".join(f"{s.name} {s.value} ({s.origin})" for s in self.settings)
+        return f"{self.words}{': ' if told else ''}{told}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One candidate of a search, at one length, on validation text."""
+
+    kind: str
+    """What the factor multiplies."""
+    factor: float
+    """The candidate."""
+    length: int
+    """Tokens."""
+    bits: float | None
+    """Bits per token; None where the run broke down numerically."""
+    tail_bits: float | None
+    """Bits per token of the second half: what is chosen by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A method fitted to a model."""
+
+    method: str
+    """Its name."""
+    scales: Scales | None
+    """What the model runs with; None for the model as it is."""
+    how: str
+    """How it was made, in words."""
+    passes: float = 0.0
+    """What fitting cost, in forward passes over one window of the fit length."""
+    bakes: str = "yes"
+    """``yes``, or why the scales cannot become weights."""
+    by_length: tuple[tuple[int, Scales], ...] = ()
+    """Scales of single lengths, where they differ from ``scales``."""
+    choices: tuple[Choice, ...] = ()
+    """What was tried, where there was a search."""
+
+    def at(self, length: int) -> Scales | None:
+        """Return the scales for a length."""
+        return dict(self.by_length).get(length, self.scales)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "method": self.method,
+            "scales": None if self.scales is None else self.scales.to_dict(),
+            "how": self.how,
+            "passes": self.passes,
+            "bakes": self.bakes,
+            "by_length": [[length, scales.to_dict()] for length, scales in self.by_length],
+            "choices": [asdict(choice) for choice in self.choices],
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Fitted:
+        """Make it from what ``to_dict`` returned."""
+        scales, by_length = stored["scales"], stored["by_length"]
+        return cls(
+            method=stored["method"],
+            scales=None if scales is None else Scales.from_dict(scales),
+            how=stored["how"],
+            passes=stored["passes"],
+            bakes=stored["bakes"],
+            by_length=tuple((length, Scales.from_dict(each)) for length, each in by_length),
+            choices=tuple(Choice(**choice) for choice in stored["choices"]),
+        )
+
+    def __repr__(self) -> str:
+        return f"Fitted({self.method}: {self.how}; {self.passes:.0f} passes, bakes: {self.bakes})"
+
+
+class Method(Protocol):
+    """A way to run a model on more tokens than it was trained on."""
+
+    @property
+    def name(self) -> str:
+        """What it is called on a command line."""
+        ...
+
+    def describe(self) -> Description:
+        """Say what it does, with the origin of every hyperparameter."""
+        ...
+
+    def cite(self) -> tuple[Citation, ...]:
+        """Return its sources; none for what is ours."""
+        ...
+
+    def fit(self, task: Task) -> Fitted:
+        """Make its scales for a model."""
+        ...
+
+
+def fit(method: Method, task: Task) -> Fitted:
+    """Fit a method, or read from the run folder what an earlier session has fitted.
+
+    Args:
+        method: what to fit.
+        task: the model and the texts.
+
+    Returns:
+        The fitted method, its scales checked against the model.
+
+    Raises:
+        RefusedInputError: calibration windows that are no longer than training was.
+        ScaleError: scales that do not fit the model.
+    """
+    if task.fit_length < 2 * task.train_length:
+        raise RefusedInputError(
+            f"--calibrate-at {task.fit_length}: expected at least {2 * task.train_length}, twice the training length"
+        )
+    found = Fitted.from_dict(task.cell(f"fit/{method.name}", lambda: method.fit(task).to_dict()))
+    for scales in (found.scales, *(each for _, each in found.by_length)):
+        if scales is not None:
+            scales.check(task.model.config)
+    return found
+
+
+def whether_baked(scales: Scales, config: Config) -> str:
+    """Say whether scales can become weights.
+
+    Args:
+        scales: the factors.
+        config: shape of the model.
+
+    Returns:
+        ``yes``, ``yes, up to the epsilon of a norm``, or the reason why not.
+    """
+    try:
+        folds = plan_folds(scales, config)
+    except ScaleError as error:
+        return str(error).partition(";")[0]
+    return "yes, up to the epsilon of a norm" if any(fold.write == "norm" for fold in folds) else "yes"

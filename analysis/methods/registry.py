@@ -1,0 +1,107 @@
+"""All methods by name, and sets of them.
+
+``constant:KIND:S`` and ``constant:KIND:best`` (KIND ``a``, ``a_power`` or ``dt``; ``constant:S`` is ``constant:a:S``),
+``rule:NAME`` and ``scales:FILE`` carry what they need in their names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.scales import KINDS
+
+from ..rules import find_rule
+from .calibrated import CALIBRATIONS
+from .constants import BestConstant, Constant
+from .method import Method
+from .plain import FRESH, FreshWindow, FromFile, Unscaled
+from .proposed import ByRule, Spectrum
+
+PAPER_FACTORS = (0.5, 2.0, 3.0)
+"""Fixed factors of the set ``constants``: 2 and 3 of Mamba Modulation's Figure 2, 0.5 of jzhang38/LongMamba."""
+
+_NAMED: tuple[Method, ...] = (Unscaled(), FreshWindow(), Spectrum(), *CALIBRATIONS.values())
+METHODS: dict[str, Method] = {method.name: method for method in _NAMED}
+"""Those whose name is a plain word."""
+
+FORMS = ("constant:KIND:S", "constant:KIND:best", "constant:S", "rule:NAME", "scales:FILE")
+"""Names that carry something."""
+
+_BEST = tuple(f"constant:{kind}:best" for kind in KINDS)
+_FIXED = tuple(f"constant:{kind}:{s:g}" for kind in KINDS for s in PAPER_FACTORS)
+SETS: dict[str, tuple[str, ...]] = {
+    "all": ("none", FRESH, *_FIXED, *_BEST, *CALIBRATIONS, "spectrum"),
+    "constants": (*_FIXED, *_BEST),
+    "calibrated": tuple(CALIBRATIONS),
+}
+"""Words for several methods at once."""
+
+
+def find_method(name: str) -> Method:
+    """Return the method of a name.
+
+    Args:
+        name: as in ``spectrum``, ``constant:dt:0.5``, ``rule:hard-clip:4``.
+
+    Returns:
+        The method.
+
+    Raises:
+        RefusedInputError: unknown, with the nearest name that there is.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    word, colon, rest = name.partition(":")
+    if colon and word == "constant":
+        return _constant(name, rest)
+    if colon and word == "rule":
+        return ByRule(find_rule(rest))
+    if colon and word == "scales":
+        if not Path(rest).is_file():
+            raise RefusedInputError(f"method {name!r}: there is no file {rest}; make one with `mambascope propose`")
+        return FromFile(Path(rest))
+    near = difflib.get_close_matches(name, [*METHODS, *SETS["all"], *SETS, *(form.split(":")[0] for form in FORMS)], 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise RefusedInputError(f"method {name!r}: {hint}Expected one of {', '.join([*METHODS, *FORMS])}")
+
+
+def _constant(name: str, rest: str) -> Constant | BestConstant:
+    kind, colon, value = rest.rpartition(":")
+    kind = kind if colon else "a"
+    for known in KINDS:
+        if kind == known:
+            if value == "best":
+                return BestConstant(known)
+            try:
+                factor = float(value)
+            except ValueError:
+                factor = math.nan
+            if not (math.isfinite(factor) and factor > 0):
+                raise RefusedInputError(f"method {name!r}: expected a number above 0 or best, as in constant:{kind}:2")
+            return Constant(known, factor)
+    near = difflib.get_close_matches(kind, KINDS, 1, 0.3)
+    hint = f"did you mean constant:{near[0]}:{value}? " if near else ""
+    raise RefusedInputError(f"method {name!r}: {hint}Expected a kind out of {', '.join(KINDS)}")
+
+
+def chosen_methods(names: Sequence[str]) -> tuple[Method, ...]:
+    """Return methods by name or set, each once.
+
+    Args:
+        names: names of methods and of sets.
+
+    Returns:
+        The methods, in the order in which they are first named.
+
+    Raises:
+        RefusedInputError: an unknown name, or none at all.
+    """
+    flat = [each for name in names for each in SETS.get(name, (name,))]
+    found = [find_method(name) for name in flat]
+    if not found:
+        raise RefusedInputError(f"no method given; expected some of {', '.join([*SETS, *METHODS, *FORMS])}")
+    return tuple({method.name: method for method in found}.values())
