@@ -1,37 +1,36 @@
 """The table that decides which rule is the default: every rule on validation text, and what each gives up.
 
-A row of ``texts`` is a rule on one corpus at one length: tail bits, harm (tail bits less the fresh-window control's, by
-document) and what it costs inside the training length (bits of fresh windows of T tokens, less those without scales).
-A row of ``memory`` is a rule at one length: share of energy older than T, and bits that a repeated passage saves with
-the scales for the longest length.
+A row of ``texts`` is a rule on one corpus at one length: tail bits; harm, tail bits less the fresh-window control's;
+what it costs inside the training length, bits of windows of T tokens less those without scales; and tail bits less
+those of the default rule. Each is a mean over documents of differences on the same document, with its 95 % interval
+(``evaluate.intervals``). A row of ``memory`` is a rule at one length: share of energy older than T, and bits that a
+repeated passage saves with the scales for the longest length.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.model import Model
-from mambascope.spectra.scales import Scales
 from mambascope.spectra.tokens import Document
 
 from .diagnosis import Diagnosis
-from .evaluate.perplexity import fresh_window_bits, rows_by_length, stack_documents, token_bits
+from .evaluate.intervals import Paired, paired
+from .evaluate.passages import stack_documents
 from .evidence import Evidence
+from .goals import GOALS
 from .memory import memory_change
 from .repeated_passages import PASSAGE_TOKENS, bits_saved, repeated_passages
+from .rule_scores import INSIDE_WINDOWS, RuleScorer, Scores
 from .rules import RULES, find_rule
 from .runs import RunFolder
-from .texts import Tick, token_counter
-from .training_windows import training_windows
+from .texts import Tick
 
-Floats = npt.NDArray[np.float64]
 Rows = list[dict[str, Any]]
 
 TIMES = (4, 16, 64)
@@ -44,9 +43,8 @@ GAPS = (0.8125,)
 PAIRS = 48
 """Pairs of repeated passages. Ours: enough to tell the bundled Mamba-1 model from one that remembers nothing, which
 tests/analysis/test_rule_table.py does."""
-INSIDE_WINDOWS = 32
-"""Windows of T tokens of each corpus that show what is lost inside T. Ours: with and without scales the same are read,
-so few will do."""
+DEFAULT = next(iter(GOALS.values())).rule
+"""The rule of the first goal: what every other is held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +153,6 @@ def _gaps(train_length: int, documents: Sequence[Document]) -> list[int]:
     return [gap for gap in gaps if sum(len(d) > max(gap, 4 * PASSAGE_TOKENS) for d in documents) > 1]
 
 
-def _same(scales: Scales) -> str:
-    return json.dumps(scales.to_dict())
-
-
 def rule_table(
     model: Model,
     found: Diagnosis,
@@ -195,16 +189,19 @@ def rule_table(
         for each in of_rule.values():
             each.check(model.config)
 
+    def kept(cell: str, compute: Callable[[], Any]) -> Any:
+        return run.cell(f"{prefix}/{cell}", compute) if run else compute()
+
     texts: Rows = []
     for corpus, documents in corpora.items():
-        scorer = _Scorer(model, stack_documents([d.ids for d in documents], lengths[-1]), T, tick)
+        scorer = RuleScorer(model, stack_documents([d.ids for d in documents], lengths[-1]), T, tick)
+        control = kept(f"rule-control/{corpus}", functools.partial(scorer.control, lengths))
+        scores = {
+            rule: kept(f"rule-scores/{corpus}/{rule}", functools.partial(scorer.scores, scales[rule])) for rule in rules
+        }
         for rule in rules:
-
-            def score(rule: str = rule, scorer: _Scorer = scorer) -> Rows:
-                return scorer.rows(scales[rule])
-
-            kept = run.cell(f"{prefix}/rules/{corpus}/{rule}", score) if run else score()
-            texts += [{"model": model.name, "rule": rule, "corpus": corpus} | row for row in kept]
+            rows = score_rows(scores[rule], control, scores.get(DEFAULT))
+            texts += [{"model": model.name, "rule": rule, "corpus": corpus} | row for row in rows]
     pairs = [repeated_passages(passages_from, gap, PAIRS, seed=gap) for gap in _gaps(T, passages_from)]
     memory: Rows = []
     for rule in rules:
@@ -217,7 +214,7 @@ def rule_table(
                 tick(pair.repeated.size + pair.other.size)
             return saved
 
-        saved = run.cell(f"{prefix}/rule-passages/{rule}", recall) if run and pairs else recall()
+        saved = kept(f"rule-passages/{rule}", recall) if pairs else {}
         bakes = "no" if find_rule(rule).why_not_baked(model.config) else "yes"
         for n, each in scales[rule].items():
             row = {"model": model.name, "rule": rule, "length": n, "bakes": bakes}
@@ -231,31 +228,28 @@ def _means(rows: Rows) -> dict[str, float]:
     return shares | {"forgets_longest_after_tokens": longest}
 
 
-class _Scorer:
-    """Scores scales on the documents of one corpus; equal scales at several lengths are run once."""
+def score_rows(of_rule: Scores, of_control: Scores, of_default: Scores | None) -> Rows:
+    """Compute the statistics of one rule on one corpus.
 
-    def __init__(self, model: Model, ids: npt.NDArray[np.integer], train_length: int, tick: Tick) -> None:
-        self.model, self.ids, self.train_length = model, ids, train_length
-        self.watch: list[Observer] = [token_counter(tick)]
-        self.windows = training_windows(ids, train_length, INSIDE_WINDOWS)
-        self._control: Floats | None = None
-        self._inside = 0.0
+    Args:
+        of_rule: its scores.
+        of_control: the fresh-window control's, at the same lengths and of the same documents.
+        of_default: the default rule's; None where it was not scored.
 
-    def _mean_inside(self, scales: Scales | None) -> float:
-        return float(token_bits(self.model, self.windows, scales, observers=self.watch).mean())
+    Returns:
+        One row a length; without the default ``against_default`` is None.
+    """
+    rows = []
+    for k, (score, control) in enumerate(zip(of_rule, of_control, strict=True)):
+        tail = np.asarray(score["tail"])
+        row = {"length": score["length"], "documents": len(tail), "tail_bits_per_token": float(tail.mean())}
+        row |= _named("harm", paired(tail, np.asarray(control["tail"])))
+        row |= _named("inside", paired(np.asarray(score["inside"]), np.asarray(control["inside"])))
+        against = paired(tail, np.asarray(of_default[k]["tail"])) if of_default else None
+        rows.append(row | _named("against_default", against))
+    return rows
 
-    def rows(self, scales: Mapping[int, Scales]) -> Rows:
-        if self._control is None:
-            self._control = fresh_window_bits(self.model, self.ids, self.train_length, observers=self.watch)
-            self._inside = self._mean_inside(None)
-        longest = {_same(each): n for n, each in sorted(scales.items())}  # the last length of equal scales
-        bits = {
-            key: token_bits(self.model, self.ids[:, :n], scales[n], observers=self.watch) for key, n in longest.items()
-        }
-        inside = {key: self._mean_inside(scales[n]) - self._inside for key, n in longest.items()}
-        rows = []
-        for n, each in scales.items():
-            found = rows_by_length("rule", bits[_same(each)], [n], self._control)[0].to_dict()
-            names = ("length", "documents", "tail_bits_per_token", "harm", "harm_ci_low", "harm_ci_high")
-            rows.append({name: found[name] for name in names} | {"inside": inside[_same(each)]})
-        return rows
+
+def _named(name: str, found: Paired | None) -> dict[str, float | None]:
+    ends = {f"{name}_ci_low": found.low if found else None, f"{name}_ci_high": found.high if found else None}
+    return {name: found.mean if found else None} | ends

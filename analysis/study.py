@@ -2,7 +2,7 @@
 
 Everything measured goes into the run folder as it comes, so that a stopped study goes on where it was. Calibration text
 gives the scales, validation text chooses the best constant, test text gives the numbers; the three are told apart by
-content.
+content. A forecast of the harm comes before all of it: it reads windows of the training length alone.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from mambascope.spectra.tokens import Document
 from .arrays import Arrays, kept_arrays
 from .diagnosis import WINDOWS, diagnose, training_windows
 from .evaluate.perplexity import PerplexityRow, fresh_window_bits, rows_by_length, stack_documents, token_bits
+from .forecast_check import Checked
 from .proposal import Proposal, propose
 from .rule_table import RuleTable
 from .runs import RunFolder
 from .study_arrays import diagnosis_arrays, diagnosis_of, norm_arrays, norms_of, spectrum_arrays, spectrum_of
+from .study_forecast import foretell, outcome
+from .study_forecast import planned_tokens as planned_forecast
 from .texts import Texts, Tick, token_counter
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ class Study:
     """Bits of every test token but the first, (documents, L - 1), by method."""
     rows: tuple[PerplexityRow, ...]
     """The same, summarised by method and length."""
+    forecast: Checked | None = None
+    """Harm foretold from calibration windows of T tokens beside that of the test bits; None where T is too short."""
     options: tuple[str, ...] = ()
     """Words that a command on this model needs beside its name, such as ``--train-length 2k``."""
     rules: RuleTable | None = None
@@ -107,7 +112,8 @@ def planned_tokens(texts: Texts, train_length: int, target_length: int) -> int:
     norms = 2 * 2 * _trajectory_length(texts, target_length)  # two documents, unscaled and scaled
     windows = 2 * WINDOWS * train_length
     constants = len(CONSTANTS) * of(texts.validation)
-    return of(texts.calibration) + windows + constants + 5 * of(texts.test) + norms
+    foretold = planned_forecast(texts.calibration, train_length, target_length)
+    return foretold + of(texts.calibration) + windows + constants + 5 * of(texts.test) + norms
 
 
 def reported_lengths(train_length: int, target_length: int) -> list[int]:
@@ -134,7 +140,7 @@ def run_study(
     key: str | None = None,
     tick: Tick = lambda _: None,
 ) -> Study:
-    """Measure a model, propose scales, and evaluate them.
+    """Foretell a model's harm, measure it, propose scales, and evaluate them.
 
     Args:
         model: a loaded model.
@@ -161,13 +167,15 @@ def run_study(
     validation = stack_documents([d.ids for d in texts.validation], target_length)
     test = stack_documents([d.ids for d in texts.test], target_length)
 
+    where: dict[str, Any] = {"train_length": train_length, "target_length": target_length}
+    foretold = foretell(model, texts.calibration, run, **where, key=prefix, tick=tick)  # first: it is a forecast
+
     def keep(cell: str, compute: Callable[[], Arrays]) -> Arrays:
         return kept_arrays(run, f"{prefix}/{cell}", compute)
 
     def measure() -> Arrays:
         writes = train_length >= LEAST_FOR_WRITES
-        where: dict[str, Any] = {"train_length": train_length, "target_length": target_length, "writes": writes}
-        return diagnosis_arrays(diagnose(model, calibration, **where, observers=watch))
+        return diagnosis_arrays(diagnose(model, calibration, **where, writes=writes, observers=watch))
 
     found = diagnosis_of(keep("diagnosis", measure), model, train_length, target_length)
     proposal = propose(found)
@@ -221,6 +229,7 @@ def run_study(
         constants=constants,
         bits=bits,
         rows=tuple(rows),
+        forecast=outcome(foretold, bits["none"], bits["fresh-window"]),
         options=tuple(options),
     )
 

@@ -1,8 +1,9 @@
-"""Predicted harm beside measured harm: a panel for each model, and all of them in one scatter."""
+"""Predicted harm beside measured harm: one model by length, a panel for each of several, and all in one scatter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -49,28 +50,62 @@ def write_forecasts(run: RunFolder, found: Sequence[Forecast], checked: Sequence
         save(agreement_figure(checked), run, "agreement")
 
 
-def _panel(axes: Axes, forecast: Forecast, checked: Checked | None, top: float) -> None:
-    T, lengths = forecast.train_length, forecast.lengths
-    times = np.array(lengths) / T
+def _harms(axes: Axes, forecast: Forecast, checked: Checked | None, unit: float) -> None:
+    """Draw the forecast as a line with a band and what was measured as points with intervals; lengths over ``unit``."""
+    lengths = forecast.lengths
+    x = np.array(lengths) / unit
     harm = np.array([forecast.harm(n) for n in lengths])
     error = 2 * np.array([forecast.error(n) for n in lengths])
-    axes.plot(times, harm, color=PREDICTED_COLOUR, label="predicted, from windows of T (2 s.e.)")
-    axes.fill_between(times, harm - error, harm + error, color=PREDICTED_COLOUR, alpha=0.2, linewidth=0)
+    axes.plot(x, harm, color=PREDICTED_COLOUR, label="foretold, from windows of T tokens (2 s.e.)")
+    axes.fill_between(x, harm - error, harm + error, color=PREDICTED_COLOUR, alpha=0.2, linewidth=0)
     if checked:
+        measured = [checked.harm(n) for n in lengths]
+        label = "measured on test text (95 % interval)"
+        axes.plot(x, measured, color=MEASURED_COLOUR, marker="o", markersize=3.5, linestyle="none", label=label)
         for row in checked.measured:
             if row.harm_ci_low is not None and row.harm_ci_high is not None:
-                axes.vlines(row.length / T, row.harm_ci_low, row.harm_ci_high, color=MEASURED_COLOUR, linewidth=1.2)
-        measured = [checked.harm(n) for n in lengths]
-        label = "measured on test texts (95 %)"
-        axes.plot(times, measured, color=MEASURED_COLOUR, marker="o", markersize=3, linestyle="none", label=label)
-    axes.set_title(plain(forecast.name, 26), pad=4)
-    axes.text(0.04, 0.94, f"T = {tokens_text(T)}", transform=axes.transAxes, va="top", color=MARK_COLOUR)
+                axes.vlines(row.length / unit, row.harm_ci_low, row.harm_ci_high, color=MEASURED_COLOUR, linewidth=1.2)
+
+
+def _top(found: Sequence[Forecast], checked: Sequence[Checked]) -> float:
+    """Return an upper end for the axis of harm."""
+    highest = max(one.harm(n) for one in found for n in one.lengths)
+    return 2 * max([highest, HARM_BITS, *(row.harm or 0 for one in checked for row in one.measured)])
+
+
+def _harm_axis(axes: Axes, top: float) -> None:
+    """Make the y axis harm, with a line where a model counts as broken down."""
     difference_axis(axes)
-    axes.set_ylim(-2 * LINEAR_BELOW_BITS, top)
+    axes.set_ylim(min(-2 * LINEAR_BELOW_BITS, axes.get_ylim()[0]), top)
     axes.axhline(HARM_BITS, color=MARK_COLOUR, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
+
+
+@styled
+def outcome_figure(checked: Checked) -> Figure:
+    """Draw one model's harm by length, foretold and measured.
+
+    Args:
+        checked: a forecast and what came of it.
+
+    Returns:
+        One panel.
+    """
+    forecast = checked.forecast
+    figure = new_figure(forecast.name, "harm, foretold and measured", 2.9)
+    axes = figure.subplots()
+    _harms(axes, forecast, checked, 1)
+    _harm_axis(axes, _top([forecast], [checked]))
+    axes.set_ylabel("harm (bits more than the control)")
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator([4.0**k for k in range(12) if 4.0**k <= times[-1]]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    names = {forecast.train_length: "T = ", forecast.target_length: "L = "}
+    at = forecast.lengths
+    axes.set_xticks(at, [names.get(n, "") + tokens_text(n) for n in at])
+    axes.xaxis.set_minor_locator(FixedLocator([]))
+    axes.set_xlabel("length (tokens)")
+    look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "color": MARK_COLOUR}
+    axes.text(1.005, HARM_BITS, f"{HARM_BITS:g}", **look)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
 
 
 @styled
@@ -87,13 +122,23 @@ def forecast_figure(found: Sequence[Forecast], checked: Sequence[Checked] = ()) 
     columns = min(COLUMNS, len(found))
     lines = -(-len(found) // columns)
     name = found[0].name if len(found) == 1 else f"{len(found)} models"
-    figure = new_figure(name, "harm beyond the training length", 0.9 + 1.7 * lines, max(3.6, 1.85 * columns))
+    one_T = len({one.train_length for one in found}) == 1
+    title = "harm beyond the training length" + (f" (T = {tokens_text(found[0].train_length)})" if one_T else "")
+    figure = new_figure(name, title, 0.9 + 1.7 * lines, max(3.6, 1.85 * columns))
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    top = max(max(one.harm(n) for n in one.lengths) for one in found)
-    top = 2 * max([top, HARM_BITS, *(row.harm or 0 for one in checked for row in one.measured)])
     panels = [axes for line in grid for axes in line]
+    top = _top(found, checked)
     for k, (axes, one) in enumerate(zip(panels, found, strict=False)):
-        _panel(axes, one, checked[k] if checked else None, top)
+        _harms(axes, one, checked[k] if checked else None, one.train_length)
+        _harm_axis(axes, top)
+        axes.set_title(plain(one.name, 26), pad=4)
+        if not one_T:
+            said = f"T = {tokens_text(one.train_length)}"
+            axes.text(0.04, 0.94, said, transform=axes.transAxes, va="top", color=MARK_COLOUR)
+        axes.set_xscale("log", base=2)
+        furthest = max(each.target_length / each.train_length for each in found)
+        axes.xaxis.set_major_locator(FixedLocator([4.0**k for k in range(12) if 4.0**k <= furthest]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for axes in panels[len(found) :]:
         axes.set_visible(False)
     for k in range(len(found)):
@@ -103,7 +148,7 @@ def forecast_figure(found: Sequence[Forecast], checked: Sequence[Checked] = ()) 
         if k % columns == 0:
             panels[k].set_ylabel("harm (bits)")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 if columns > 1 else 1)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 if columns > 2 else 1)
     return figure
 
 

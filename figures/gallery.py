@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mambascope.analysis.calibration.plan import GRADIENT_PASSES
+from mambascope.analysis.forecast import HARM_BITS
+from mambascope.analysis.forecast_check import Checked
 from mambascope.analysis.goals import GOALS
 from mambascope.analysis.rule_table import RuleTable
 from mambascope.analysis.runs import RunFolder
@@ -19,6 +21,7 @@ from mambascope.spectra.norms import StateNorms
 
 from .calibration import calibration_figure
 from .curves import curves_figure, tail_figure
+from .forecast import outcome_figure
 from .horizons import horizons_figure
 from .lengths import tokens_text
 from .norms import norms_figure, vector_norms_figure
@@ -58,6 +61,7 @@ def drawings(study: Study) -> dict[str, Drawing]:
         _norms(study),
         _vector_norms(study),
         _curves(study),
+        *([_forecast(study.forecast)] if study.forecast else []),
         _tail(study),
         _scales(study),
         _constants(study),
@@ -168,6 +172,19 @@ def _curves(study: Study) -> Drawing:
         "Above: bits of the next token, averaged over bins of position. Below: the same less the fresh-window control "
         f"on the same tokens; this axis is linear within 0.01 bits of zero and logarithmic beyond. {band}",
         alt,
+    )
+
+
+def _forecast(found: Checked) -> Drawing:
+    last = found.measured[-1]
+    return Drawing(
+        "forecast",
+        outcome_figure(found),
+        "The line was made from calibration text, the points from test text: other documents, which may be harder or "
+        f"easier. Dashed: {HARM_BITS:g} bits, from where a model counts as broken down. The axis is linear within 0.01 "
+        "bits of zero and logarithmic beyond.",
+        f"At {last.length:,} tokens {signed(found.forecast.harm(last.length))} bits of harm were foretold and "
+        f"{harm_text(last)} measured.",
     )
 
 

@@ -15,7 +15,7 @@ from mambascope.analysis.texts import Texts
 from mambascope.spectra.tokens import Document
 
 from .console import say
-from .report_corpora import reaching
+from .corpora import reaching
 from .sources import Source, all_texts, check_target, default_target, documents
 
 

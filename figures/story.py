@@ -1,4 +1,4 @@
-"""One model's part of the report, in order: what it is, its spectrum, its breakdown, the scales, before and after."""
+"""One model's part of the report, in order: what it is, its spectrum, breakdown, forecast, scales, before and after."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mambascope.analysis.study import Study
 
 from .breakdown_section import breakdown_words
 from .calibration_section import calibration_section
+from .forecast_section import forecast_section
 from .gallery import Drawing
 from .markup import Cell, Number, escape, facts, figure, paragraph, paragraphs, table
 from .next_steps import next_steps
@@ -40,6 +41,7 @@ def model_section(study: Study, drawn: Mapping[str, Drawing], anchor: str, slug:
         _what_it_is(study),
         _spectrum(study, drawn),
         _beyond(study, drawn),
+        forecast_section(study, drawn),
         _proposal(study, drawn),
         rules_section(study, drawn),
         calibration_section(study, drawn),

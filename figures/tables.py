@@ -46,6 +46,8 @@ def table_rows(studies: Sequence[Study]) -> dict[str, Rows]:
         if study.proposal.diagnosis.writes is not None:
             broken = breakdown(study.proposal.diagnosis)
             of_study |= {"breakdown": broken.layers(), "heads-out-of-range": broken.heads()}
+        if study.forecast:
+            of_study |= {"forecast": study.forecast.rows(), "onset": [study.forecast.onsets()]}
         if study.rules:
             of_study |= {"rules": study.rules.texts, "rule-memory": study.rules.memory}
         if study.refined:
@@ -56,7 +58,7 @@ def table_rows(studies: Sequence[Study]) -> dict[str, Rows]:
             for row in change.rows()
         ]
         for name, rows in of_study.items():
-            tables.setdefault(name, []).extend({"model": study.name} | row for row in rows)
+            tables.setdefault(name, []).extend({"model": study.name} | row | {"model": study.name} for row in rows)
     return tables
 
 

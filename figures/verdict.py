@@ -140,4 +140,4 @@ def constants_words(study: Study) -> str:
     )
     if best == tried[-1] and len(tried) > 1:
         words += f". It is the largest of the grid tried: a constant above {best:g} may do better still"
-    return words + "."
+    return words + ". mambascope compare tries constants on A_log and dt, too: a power of |A| may do better."

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from ..calibration import Step, calibrate
-from ..calibration.plan import BATCH, LEARNING_RATE, PERTURBATION, STEPS
+from ..calibration.plan import BATCH, PERTURBATION, STEPS, default_learning_rate
 from ..calibration.plan import Method as Descent
 from ..calibration.record import fingerprint
 from ..runs import RunFolder
@@ -55,7 +55,7 @@ class Calibration:
                 Setting("method", self.method, plan),
                 Setting("steps", str(self.steps or STEPS[self.method]), self.steps_origin),
                 Setting("windows of a step", str(BATCH[self.method]), "see calibration.plan"),
-                Setting("learning rate", f"{LEARNING_RATE[self.method]:g}", "see calibration.plan"),
+                Setting("learning rate", f"{default_learning_rate(self.method, self.start):g}", "see calibration.plan"),
                 *([] if self.method == "backprop" else [Setting("c", f"{PERTURBATION:g}", "see calibration.plan")]),
             ),
         )
@@ -101,6 +101,7 @@ class Calibration:
             "verb": "fit",
             "method": self.name,
             "steps": self._steps(task),
+            "learning_rate": default_learning_rate(self.method, self.start),
             "lengths": [task.train_length, task.fit_length],
             "texts": texts,
             "model": fingerprint(task.model),

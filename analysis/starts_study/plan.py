@@ -14,7 +14,7 @@ import numpy as np
 
 from mambascope.spectra.errors import RefusedInputError
 
-from ..calibration.plan import METHODS, TIMES, Plan, make_plan
+from ..calibration.plan import FAR_LEARNING_RATE, METHODS, TIMES, Plan, make_plan
 
 START_LABELS = ("spectrum", "ones", "constant", "uniform", "log-uniform")
 """Starts of the first part: the proposal, 1, the best constant, U(0, 1), and log-uniform over [1, largest proposed]."""
@@ -25,10 +25,6 @@ U(0, 1) as in Mamba Modulation, Algorithm 3."""
 
 FAR = ("ones", "constant", "uniform", "log-uniform")
 """Starts that do not rest on the spectrum, have a long way to go, and get ``far_rates``."""
-
-FAR_RATES = {"spsa": 1.0, "backprop": 1.0}
-"""Learning rates for them. Ours: the best of 0.1, 0.3 and 1 from ones on the selection text of mamba2-tiny; with the
-methods' own 0.05 a factor of 1,000 would be out of reach in 30 steps, and the comparison unfair."""
 
 CONSTANTS = tuple(float(s) for s in np.round(np.geomspace(1, 4096, 25), 6))
 """Constants that the best one is chosen from. Ours: as many as issue 4 asks for, a factor of sqrt 2 apart."""
@@ -246,7 +242,7 @@ def make_starts_plan(
         seeds: number of seeds.
         steps: of the first part. Default: ours, 176 passes of SPSA or 296 of back-propagation.
         batch: windows of a step there. Default: ours, half of what ``calibrate`` takes, so that 30 runs stay cheap.
-        far_rates: learning rates, by method, of starts that do not rest on the spectrum. Default: ``FAR_RATES``.
+        far_rates: learning rates, by method, of starts far away. Default: ``FAR_LEARNING_RATE``.
         select_every: as in ``calibrate``.
         selection_windows: as in ``calibrate``.
         layer_kinds: kinds of the second part; none leaves it out.
@@ -287,7 +283,7 @@ def make_starts_plan(
         seeds=seeds,
         steps=steps,
         batch=batch,
-        far_rates=dict(FAR_RATES if far_rates is None else far_rates),
+        far_rates={str(m): r for m, r in (FAR_LEARNING_RATE if far_rates is None else far_rates).items()},
         select_every=select_every,
         selection_windows=selection_windows,
         layer_kinds=tuple(layer_kinds),

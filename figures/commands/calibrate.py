@@ -40,7 +40,12 @@ def add(verbs: Any) -> None:
     parser.add_argument("--granularity", default="head", help="model, layer, head (default; or channel) or state")
     parser.add_argument("--steps", type=int, metavar="N", help="steps. Default: the method's")
     parser.add_argument("--batch", type=int, metavar="N", help="windows of a step. Default: the method's")
-    parser.add_argument("--learning-rate", type=float, metavar="X", help="size of a step. Default: the method's")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="X",
+        help="size of a step. Default: the method's, larger from a start far away",
+    )
     parser.add_argument("--perturbation", type=float, metavar="C", help="c of SPSA. Default: 0.1")
     parser.add_argument("--select-every", type=int, default=5, metavar="N", help="steps between two looks. Default: 5")
     parser.add_argument("--selection-windows", type=int, default=8, metavar="N", help="windows to look at. Default: 8")

@@ -12,6 +12,7 @@ from ..console import print_json, print_wrapped, progress, say
 if TYPE_CHECKING:
     from mambascope.analysis.runs import RunFolder
     from mambascope.analysis.study import Texts
+    from mambascope.spectra.zoo import Split
 
     from ..sources import Source
 
@@ -76,21 +77,6 @@ def _corpora(words: str) -> dict[str, int | None]:
     return found
 
 
-def _paths(corpus: str, split: Any, data: Path | None) -> list[Path]:
-    from mambascope.spectra.errors import RefusedInputError
-    from mambascope.spectra.zoo import CORPORA, text_files
-
-    if data is not None:
-        found = sorted((data / corpus / split).glob("*.txt"))
-        if not found:
-            raise RefusedInputError(f"{data / corpus / split}: no .txt file there; expected DIR/{corpus}/{split}/*.txt")
-        return found
-    for known in CORPORA:
-        if corpus == known:
-            return text_files(split, known)
-    raise RefusedInputError(f"--corpora {corpus}: bundled are {', '.join(CORPORA)}; give --data DIR for others")
-
-
 def _describe(methods: Any) -> None:
     """Print what the methods are, and their sources as BibTeX."""
     for method in methods:
@@ -108,6 +94,7 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.spectra.errors import RefusedInputError
 
     from ..compare import table_lines, write_comparisons  # now, not after hours of work
+    from ..corpora import corpus_files
     from ..sources import Source, run_folder
     from ..style import slugs
 
@@ -126,8 +113,10 @@ def run(args: argparse.Namespace) -> None:
     if not args.model:
         raise RefusedInputError(f"no model given; bundled are {', '.join(bundled_models())}")
     sources = [Source.open(name, args) for name in args.model]
-    splits = {name: ("calibration", "validation", "test") if name == fit_on else ("test",) for name in limits}
-    files = {f"{name}/{split}": _paths(name, split, args.data) for name in limits for split in splits[name]}
+    splits: dict[str, tuple[Split, ...]] = {
+        name: ("calibration", "validation", "test") if name == fit_on else ("test",) for name in limits
+    }
+    files = {f"{name}/{split}": corpus_files(name, split, args.data) for name in limits for split in splits[name]}
     command = {
         "models": args.model,
         "lengths": args.lengths,

@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.analysis.verification import TRIALS, UndecidedError, check_trials
     from mambascope.spectra.checkpoint import bundled_models
 
+    from ..corpora import validation_corpora
     from ..folders import workers_of
     from ..report import write_report, write_tables
-    from ..report_corpora import validation_corpora
     from ..report_jobs import report_job
     from ..sources import Source, run_folder, text_paths
     from ..style import slugs

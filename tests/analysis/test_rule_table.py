@@ -1,4 +1,4 @@
-"""Test ``mambascope.analysis.rule_table`` and ``repeated_passages`` on small random models."""
+"""Test ``mambascope.analysis.rule_table``, ``rule_scores`` and ``repeated_passages`` on small random models."""
 
 import importlib.util
 from pathlib import Path
@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 
 from mambascope.analysis.diagnosis import diagnose
+from mambascope.analysis.evaluate.intervals import interval
 from mambascope.analysis.evaluate.perplexity import fresh_window_bits, token_bits
 from mambascope.analysis.evidence import Evidence
 from mambascope.analysis.repeated_passages import PASSAGE_TOKENS, RepeatedPassages, bits_saved, repeated_passages
+from mambascope.analysis.rule_scores import INSIDE_WINDOWS
 from mambascope.analysis.rule_table import (
-    INSIDE_WINDOWS,
+    DEFAULT,
     TABLE_RULES,
     planned_tokens,
     rule_table,
     rules_for,
+    score_rows,
     times_within,
 )
 from mambascope.analysis.rules import find_rule
@@ -38,6 +41,52 @@ def documents(seed, length=700, count=2):
     return [Document(f"d{seed}-{k}", rng.integers(0, 50, length).astype(np.uint8)) for k in range(count)]
 
 
+def agrees(row, name, by_document):
+    expected = interval(by_document)
+    found = [row[f"{name}{end}"] for end in ("", "_ci_low", "_ci_high")]
+    np.testing.assert_allclose(found, [expected.mean, expected.low, expected.high], atol=3e-5)  # 12.7 standard errors
+
+
+def test_statistics_are_of_differences_by_document():
+    def scores(*tail, inside=(1.0, 1.0, 1.0)):
+        return [{"length": 64, "tail": list(tail), "inside": list(inside[: len(tail)])}]
+
+    control, default = scores(1.0, 1.0, 1.0), scores(0.0, 3.0, 3.0)
+    (row,) = score_rows(scores(1.0, 2.0, 3.0, inside=(1.5, 1.5, 1.5)), control, default)
+    half = 4.302653 / np.sqrt(3)  # Student's t of 2 degrees of freedom; the differences 0, 1, 2 have a deviation of 1
+    assert (row["length"], row["documents"], row["tail_bits_per_token"], row["harm"]) == (64, 3, 2.0, 1.0)
+    assert row["harm_ci_low"] == pytest.approx(1 - half)
+    assert row["harm_ci_high"] == pytest.approx(1 + half)
+    assert [row[f"inside{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5, 0.5, 0.5]
+    assert row["against_default"] == 0.0  # 1, -1, 0
+    assert row["against_default_ci_low"] == pytest.approx(-half)
+    (alone,) = score_rows(scores(1.0), scores(0.5), None)
+    assert alone["harm"] == 0.5
+    assert alone["harm_ci_low"] is alone["against_default"] is alone["against_default_ci_high"] is None
+
+
+def test_a_run_keeps_documents_and_the_statistics_follow_from_them(tmp_path):
+    model = tiny.tiny_model("mamba2")
+    found = diagnose(model, np.stack([d.ids for d in documents(1)]), train_length=T, target_length=64)
+    corpora, counted = {"one": documents(2, count=3)}, []
+    ask = {"rules": ["none", DEFAULT], "times": [2, 4], "tick": counted.append}
+    with RunFolder.open(tmp_path / "run", command={"verb": "rules"}, seed=0) as run:
+        table = rule_table(model, found, corpora, [], run=run, **ask)
+        kept = {name: run.journal.get("cell", f"{model.name}/rule-{name}") for name in
+                ("control/one", "scores/one/none", f"scores/one/{DEFAULT}")}  # fmt: skip
+        read = len(counted)
+        rule_table(model, found, corpora, [], run=run, **ask)
+        assert len(counted) == read  # nothing is scored twice
+    control, none, default = kept.values()
+    assert [len(score["tail"]) for score in none] == [len(score["inside"]) for score in none] == [3, 3]
+    rows = score_rows(none, control, default)
+    of_none = [row for row in table.texts if row["rule"] == "none"]
+    assert [row["harm"] for row in of_none] == [row["harm"] for row in rows]
+    assert [row["against_default_ci_low"] for row in of_none] == [row["against_default_ci_low"] for row in rows]
+    without = rule_table(model, found, corpora, [], rules=["none"], times=[2])
+    assert without.texts[0]["against_default"] is None
+
+
 def test_the_table_is_what_direct_scores_give(tmp_path):
     model = tiny.tiny_model("mamba2")
     calibration = np.stack([d.ids for d in documents(1)])
@@ -52,11 +101,16 @@ def test_the_table_is_what_direct_scores_give(tmp_path):
         n = row["length"]
         ids = np.stack([d.ids[:256] for d in corpora[row["corpus"]]])
         scales = find_rule(row["rule"])(Evidence.of(found, n))
-        harm = (token_bits(model, ids, scales) - fresh_window_bits(model, ids, T))[:, n // 2 - 1 : n - 1].mean()
-        assert row["harm"] == pytest.approx(harm, abs=1e-6)
-        windows = training_windows(ids, T, INSIDE_WINDOWS)
-        inside = token_bits(model, windows, scales).mean() - token_bits(model, windows).mean()
-        assert row["inside"] == pytest.approx(inside, abs=1e-6)
+        tail = slice(n // 2 - 1, n - 1)
+        bits, control = token_bits(model, ids, scales), fresh_window_bits(model, ids, T)
+        agrees(row, "harm", (bits - control)[:, tail].mean(1))
+        lost = []
+        for document in ids:  # its share of the windows
+            windows = training_windows(document[None], T, INSIDE_WINDOWS // len(ids))
+            lost.append(token_bits(model, windows, scales).mean() - token_bits(model, windows).mean())
+        agrees(row, "inside", np.array(lost))
+        default = token_bits(model, ids, find_rule(DEFAULT)(Evidence.of(found, n)))
+        agrees(row, "against_default", (bits - default)[:, tail].mean(1))
     none = [row for row in table.memory if row["rule"] == "none"]
     assert all(row["energy_older_before"] == row["energy_older_after"] for row in none)
     assert [row["rule"] for row in table.summary(256)] == sorted(
@@ -72,7 +126,7 @@ def test_a_table_counts_its_tokens_files_cells_by_key_and_leaves_impossible_pass
     ask = {"rules": ["none", "soft-clip", "layer-dt", "hard-clip:4"], "times": [2, 4], "key": "k"}
     with RunFolder.open(tmp_path / "run", command={"verb": "rules"}, seed=0) as run:
         table = rule_table(model, found, corpora, corpora["one"], run=run, tick=counted.append, **ask)
-        assert ("cell", "k/rules/two/layer-dt") in run.journal
+        assert ("cell", "k/rule-scores/two/layer-dt") in run.journal
         assert ("cell", "k/rule-passages/none") in run.journal
     assert sum(counted) == pytest.approx(planned_tokens(corpora, 64, [2, 4], rules=4), rel=0.25)
     assert table.gaps == [52]

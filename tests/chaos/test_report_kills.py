@@ -14,7 +14,7 @@ _spec.loader.exec_module(tiny)
 
 @pytest.mark.parametrize("kills", [3, pytest.param(40, marks=pytest.mark.soak)])
 def test_a_killed_report_ends_up_the_same(tmp_path, kill_and_resume, kills):
-    """With the table of rules and a calibration of a few steps: this random model's states leave their range."""
+    """With a forecast, the table of rules and a calibration of a few steps: this random model leaves its range."""
     tiny.save_tiny(tmp_path / "model", "mamba2")
     words = ["report", tmp_path / "model", "--no-theory", "--target-length", "256", "--calibration-steps", "3"]
     for role, split in (("text", "test"), ("calibration", "calibration"), ("validation", "validation")):
@@ -23,8 +23,12 @@ def test_a_killed_report_ends_up_the_same(tmp_path, kill_and_resume, kills):
             copy = tmp_path / f"{role}{k}.txt"
             copy.write_bytes(path.read_bytes()[:1500])
             words.append(copy)
-    kill_and_resume(words, kills, files=59)
+    kill_and_resume(words, kills, files=66)
     cells = (tmp_path / "killed/journal.jsonl").read_text()
-    assert all(part in cells for part in ("/rules/validation/soft-clip", "/calibration/3", "/bits-calibrated"))
+    assert cells.index("/forecast") < cells.index("/diagnosis") < cells.index("/bits-none")
+    assert all(part in cells for part in ("/rule-scores/validation/soft-clip", "/calibration/3", "/bits-calibrated"))
     page = (tmp_path / "killed/report.html").read_text()
-    assert all(title in page for title in ("Which rule, and what it gives up", "The proposal refined on text"))
+    assert all(
+        title in page
+        for title in ("Could it have been known?", "Which rule, and what it gives up", "The proposal refined on text")
+    )

@@ -11,12 +11,14 @@ from mambascope.analysis.calibration import Calibrated, Step
 from mambascope.analysis.calibration.objective import Bits
 from mambascope.analysis.diagnosis import Diagnosis
 from mambascope.analysis.evaluate.perplexity import rows_by_length
+from mambascope.analysis.forecast import Forecast
 from mambascope.analysis.memory import memory_change
 from mambascope.analysis.proposal import propose
 from mambascope.analysis.rule_table import TABLE_RULES, RuleTable
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.study import Study
 from mambascope.analysis.study_calibration import Refined, refining_plan
+from mambascope.analysis.study_forecast import outcome
 from mambascope.spectra.eigenvalues import Spectrum
 from mambascope.spectra.mode_statistics import ModeMoments
 from mambascope.spectra.norms import StateNorms
@@ -82,6 +84,14 @@ def make_study(name="tiny", arch="mamba2", *, acts=True, documents=3, n_layer=2,
     )
 
 
+def _against(rule, harm):
+    """Differences from a default with a harm of 0.001, told apart from 0 if they are beyond 0.005."""
+    found = 0.0 if rule == "soft-clip" else harm - 0.001
+    spread = 0.0 if rule == "soft-clip" else 0.005
+    ends = {"against_default_ci_low": found - spread, "against_default_ci_high": found + spread}
+    return {"against_default": found} | ends
+
+
 def make_rules(study, *, worst=None, saved=True):
     """All rules on two corpora at two lengths; the worst harm of each is ``worst`` or grows down the list."""
     found, lengths, texts, memory = study.proposal.diagnosis, (256, L), [], []
@@ -95,6 +105,8 @@ def make_rules(study, *, worst=None, saved=True):
                 row
                 | {"corpus": c, "documents": d, "harm": harm - less, "inside": 0.0001}
                 | {"harm_ci_low": harm - less - 0.1, "harm_ci_high": harm - less + 0.1}
+                | {"inside_ci_low": -0.001, "inside_ci_high": 0.0012}
+                | _against(rule, harm - less)
                 for c, d, less in (("books", 4, 0.0), ("gov", 3, 0.0005))
             ]
             kept = 0.9 if rule == "none" else 0.05 * k
@@ -117,6 +129,20 @@ def make_refined(study, gain=-0.002):
     rows = (*study.rows, *rows_by_length("calibrated", bits["calibrated"], lengths, control))
     refined = Refined(found, tuple(gains), memory_change(study.proposal.diagnosis, moved))
     return dataclasses.replace(study, bits=bits | {"fresh-window": control}, rows=rows, refined=refined)
+
+
+def make_forecast(study, share=1.0):
+    """A forecast of ``share`` times a harm that rises like that of the study's own bits, and the study with it."""
+    ages = np.array([0.75, 1, 2, 4, 8, 16, 32]) * T
+    tail = 3.557  # mean of log2(n / T) over the second half of L
+    harm = share * np.clip(np.log2(ages / T), 0, None) * study.harm("none") / tail
+    found = Forecast(study.name, T, L, "closed", ages, harm * np.linspace(0.9, 1.1, 5)[:, None], np.ones((7, 2)))
+    return dataclasses.replace(study, forecast=outcome(found, study.bits["none"], study.bits["fresh-window"]))
+
+
+@pytest.fixture(scope="session")
+def forecast_of():
+    return make_forecast
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """figures/forecast.py and figures/commands/forecast.py: what is drawn, what is written and in which order."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from mambascope.analysis.evaluate.rows import rows_of
 from mambascope.analysis.forecast import Forecast
 from mambascope.analysis.forecast_check import Checked
 from mambascope.figures.cli import main
-from mambascope.figures.forecast import agreement_figure, forecast_figure
+from mambascope.figures.forecast import agreement_figure, forecast_figure, outcome_figure
 from mambascope.figures.style import svg_bytes
 from tests.spectra.tiny import save_tiny
 
@@ -47,6 +48,28 @@ def test_every_length_of_every_model_has_its_point(cases):
         low, high = axes.get_ylim()
         assert low < min(measured.get_ydata())
         assert max(*measured.get_ydata(), *predicted.get_ydata()) < high
+
+
+def test_one_model_has_its_lengths_named(cases):
+    (axes,) = outcome_figure(cases[1]).axes
+    predicted, measured = axes.lines[:2]
+    lengths = list(cases[1].forecast.lengths)
+    np.testing.assert_allclose(predicted.get_xdata(), lengths)
+    np.testing.assert_allclose(measured.get_ydata(), [row.harm for row in cases[1].measured])
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["T = 16", "32", "64", "128", "256", "512", "L = 1k"]
+    low, high = axes.get_ylim()
+    assert low < 0 < max(*measured.get_ydata(), *predicted.get_ydata()) < high
+
+
+def test_the_training_length_is_told_once_where_it_is_one(cases):
+    one = forecast_figure([case.forecast for case in cases], cases)
+    assert "(T = 16)" in one.get_suptitle()
+    assert not any(text.get_text().startswith("T = ") for axes in one.axes for text in axes.texts)
+    other = dataclasses.replace(cases[0].forecast, train_length=32)
+    two = forecast_figure([other, cases[1].forecast])
+    assert "T =" not in two.get_suptitle()
+    assert [text.get_text() for axes in two.axes for text in axes.texts] == ["T = 32", "T = 16"]
 
 
 def test_the_scatter_names_its_rank_correlation(cases):

@@ -52,10 +52,10 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def shown(studies, rules_of, refined_of):
-    """With rules and calibrated scales, left alone, and with neither."""
+def shown(studies, rules_of, refined_of, forecast_of):
+    """With rules and calibrated scales, left alone, and with neither; forecasts of the first two."""
     whole = refined_of(dataclasses.replace(studies["mamba2"], rules=rules_of(studies["mamba2"])))
-    return {"mamba2": whole, "alone": studies["alone"], "single": studies["single"]}
+    return {"mamba2": forecast_of(whole), "alone": forecast_of(studies["alone"]), "single": studies["single"]}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,9 @@ def test_it_is_well_formed(page):
 
 
 def test_every_figure_has_a_text_for_those_who_cannot_see_it(page, shown):
-    assert len(page.alts) == 8 * len(shown) + 2 - 1  # rules, calibration; no factors where there are none
+    assert (
+        len(page.alts) == 8 * len(shown) + 2 + 2 - 1
+    )  # rules, calibration, forecasts; no factors where there are none
     assert all(re.search(r"\d", alt) for alt in page.alts)
 
 
@@ -167,6 +169,20 @@ def test_calibration_is_told_with_its_paired_interval(html, page, shown):
     assert "Calibration gained: the whole interval lies below zero." in text
     assert refined.memory.sentence() in text
     assert f'data-value="{shown["mamba2"].harm("calibrated")!r}"' in html
+
+
+def test_the_forecast_stands_between_the_breakdown_and_the_proposal(html, page, shown):
+    text = text_of(page)
+    assert text.count("Could it have been known?") == 2  # nothing was foretold for the third
+    first = text[: text.index("Could it have been known?")]
+    assert "Beyond the training length" in first
+    assert "What was proposed, and why" not in first
+    for name in ("mamba2", "alone"):
+        found = shown[name].forecast
+        assert found.forecast.sentence() in text
+        for row in found.measured[1:]:
+            assert f'data-value="{row.harm!r}"' in html
+            assert f'data-value="{found.forecast.harm(row.length)!r}"' in html
 
 
 def test_how_it_was_made(page):

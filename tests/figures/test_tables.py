@@ -50,3 +50,15 @@ def test_names_with_commas_and_quotes_survive(studies):
     hostile = dataclasses.replace(studies["mamba2"], name='a,"b"\nc')
     text = csv_text(table_rows([hostile])["constants"])
     assert {row["model"] for row in csv.DictReader(io.StringIO(text, newline=""))} == {'a,"b"\nc'}
+
+
+def test_forecasts_stand_beside_what_was_measured(studies, forecast_of):
+    told = forecast_of(studies["mamba2"])
+    tables = table_rows([dataclasses.replace(told, name="renamed"), forecast_of(studies["single"]), studies["alone"]])
+    rows = tables["forecast"]
+    assert {row["model"] for row in rows} == {"renamed", "single"}
+    assert [row["length"] for row in rows[:4]] == [128, 256, 512, 1024]
+    assert rows[3]["harm_predicted"] == told.forecast.forecast.harm(1024)
+    assert rows[3]["harm_measured"] == told.row("none", 1024).harm
+    assert (rows[3]["ci_low"], rows[7]["ci_low"]) == (told.row("none", 1024).harm_ci_low, None)
+    assert [row["model"] for row in tables["onset"]] == ["renamed", "single"]

@@ -1,4 +1,4 @@
-"""Which validation texts the report's table of rules reads: the bundled corpora, those of a folder, or a user's own."""
+"""Which texts a corpus has: the bundled ones, those of a folder, or a user's own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,36 @@ from pathlib import Path
 
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.tokens import Document
-from mambascope.spectra.zoo import CORPORA, text_files
+from mambascope.spectra.zoo import CORPORA, Split, text_files
 
 PARTS = ("calibration", "validation", "test")
 OWN = "validation"
 """What texts given with ``--validation`` are called."""
+
+
+def corpus_files(corpus: str, split: Split, data: Path | None = None) -> list[Path]:
+    """Return the texts of a corpus.
+
+    Args:
+        corpus: name of a bundled corpus, or of a folder below ``data``, which takes the place of a bundled one.
+        split: which part.
+        data: holds ``<corpus>/{calibration,validation,test}/*.txt``.
+
+    Returns:
+        Files in the order of their names.
+
+    Raises:
+        RefusedInputError: no such corpus, or no text in that part of it.
+    """
+    if data is not None and (data / corpus).is_dir():
+        if found := sorted((data / corpus / split).glob("*.txt")):
+            return found
+        raise RefusedInputError(f"{data / corpus / split}: no .txt file there; expected DIR/{corpus}/{split}/*.txt")
+    for known in CORPORA:
+        if corpus == known:
+            return text_files(split, known)
+    where = "give --data DIR for others" if data is None else f"{data} has no folder of that name"
+    raise RefusedInputError(f"corpus {corpus}: bundled are {', '.join(CORPORA)}; {where}")
 
 
 def corpora_below(folder: Path) -> dict[str, list[Path]]:
@@ -51,7 +76,7 @@ def validation_corpora(args: argparse.Namespace) -> dict[str, list[Path]]:
         Files by corpus.
     """
     own = list(getattr(args, "validation", None) or [])
-    found = {OWN: own} if own else {corpus: text_files("validation", corpus) for corpus in CORPORA}
+    found = {OWN: own} if own else {corpus: corpus_files(corpus, "validation") for corpus in CORPORA}
     return found | (corpora_below(args.data) if args.data else {})
 
 
