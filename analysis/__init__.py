@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .baking import Baked, bake
     from .calibration import Calibrated, calibrate
+    from .compare import Comparison, run_compare
     from .diagnosis import Diagnosis, diagnose
     from .engine import run_in_order
+    from .evaluate.intervals import paired
+    from .evaluate.passages import cut_passages
     from .evaluate.perplexity import fresh_window_bits, perplexity, token_bits
+    from .forecast import Forecast
     from .head_norms import HeadNorms, measure_head_norms
+    from .memory import memory_change
+    from .methods import find_method
     from .norm_forms import scale_rule
     from .proposal import Proposal, propose
+    from .rules import find_rule
     from .runs import RunFolder
     from .scaled_heads import ScaledHeads
+    from .starts_study import StartsStudy, study_starts
     from .study import Study, run_study
     from .verification import Verification, verify
     from .write_statistics import write_moments
@@ -26,23 +34,33 @@ if TYPE_CHECKING:
 _HOME = {
     "Baked": "baking",
     "Calibrated": "calibration",
+    "Comparison": "compare",
     "Diagnosis": "diagnosis",
+    "Forecast": "forecast",
     "HeadNorms": "head_norms",
     "Proposal": "proposal",
     "RunFolder": "runs",
     "ScaledHeads": "scaled_heads",
+    "StartsStudy": "starts_study",
     "Study": "study",
     "Verification": "verification",
     "bake": "baking",
     "calibrate": "calibration",
+    "cut_passages": "evaluate.passages",
     "diagnose": "diagnosis",
+    "find_method": "methods",
+    "find_rule": "rules",
     "fresh_window_bits": "evaluate.perplexity",
     "measure_head_norms": "head_norms",
+    "memory_change": "memory",
+    "paired": "evaluate.intervals",
     "perplexity": "evaluate.perplexity",
     "propose": "proposal",
+    "run_compare": "compare",
     "run_in_order": "engine",
     "run_study": "study",
     "scale_rule": "norm_forms",
+    "study_starts": "starts_study",
     "token_bits": "evaluate.perplexity",
     "verify": "verification",
     "write_moments": "write_statistics",
@@ -51,23 +69,33 @@ _HOME = {
 __all__ = [
     "Baked",
     "Calibrated",
+    "Comparison",
     "Diagnosis",
+    "Forecast",
     "HeadNorms",
     "Proposal",
     "RunFolder",
     "ScaledHeads",
+    "StartsStudy",
     "Study",
     "Verification",
     "bake",
     "calibrate",
+    "cut_passages",
     "diagnose",
+    "find_method",
+    "find_rule",
     "fresh_window_bits",
     "measure_head_norms",
+    "memory_change",
+    "paired",
     "perplexity",
     "propose",
+    "run_compare",
     "run_in_order",
     "run_study",
     "scale_rule",
+    "study_starts",
     "token_bits",
     "verify",
     "write_moments",
