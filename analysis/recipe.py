@@ -14,6 +14,8 @@ from mambascope.spectra.config import Config
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.zoo import FOLDER
 
+from .passkey.recipe import PasskeyShare
+
 
 class RateInit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the rates |A| are drawn: ``uniform`` or ``log_uniform`` on [low, high], one for each entry of A_log."""
@@ -56,6 +58,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clip: float = 1.0
     """Largest norm of the gradient."""
     seed: int = 0
+    passkey: PasskeyShare | None = None
+    """The part of each batch that is passkey sequences, for a model that is to recall; None for text alone."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no training.
@@ -70,8 +74,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("train_length must be at least 2, and ranges positive and ascending")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return dict(msgspec.to_builtins(self))
+        """Return plain JSON values; a recipe without passkey sequences reads as before there were any."""
+        values = dict(msgspec.to_builtins(self))
+        if self.passkey is None:
+            del values["passkey"]
+        return values
 
     def config(self) -> Config:
         """Return the model's shape."""

@@ -23,9 +23,11 @@ from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.loading import CARD
 from mambascope.spectra.mamba import Mamba
 from mambascope.spectra.model import Model
-from mambascope.spectra.tokens import byte_level_tokenizer
+from mambascope.spectra.tokens import byte_level_tokenizer, encode_bytes
 
 from .atomic import replacing, write_json
+from .passkey.task import PasskeyTask
+from .passkey.training import passkey_rows
 from .recipe import Recipe
 from .runs import RunFolder
 
@@ -44,6 +46,8 @@ class TrainStep:
     """Training loss of the step in bits per token."""
     gradient_norm: float
     """L2 norm of the gradient before clipping."""
+    digit_bits: float | None = None
+    """Loss on the digits of pass keys that can be known, in bits per digit, where the recipe has some."""
 
 
 def initialise(model: Model, recipe: Recipe) -> None:
@@ -139,7 +143,8 @@ def train_in_folder(recipe: Recipe, paths: Sequence[Path], run: RunFolder, tick:
     run.output("training.safetensors")
     for step in train(model, recipe, corpus, run.folder):
         if ("step", str(step.step)) not in run.journal:
-            run.journal.append("step", str(step.step), [step.bits, step.gradient_norm])
+            digits = [] if step.digit_bits is None else [step.digit_bits]
+            run.journal.append("step", str(step.step), [step.bits, step.gradient_norm, *digits])
         tick(recipe.batch * recipe.train_length)
     last = [entry.value[0] for entry in run.journal if entry.kind == "step"][-100:]
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", CARD, "recipe.json"):
@@ -205,14 +210,16 @@ def train(model: Model, recipe: Recipe, corpus: Corpus, folder: Path) -> Iterato
         raise RefusedInputError(f"no text is longer than the training length of {recipe.train_length} tokens")
     initialise(model, recipe)
     optimisers = _optimisers(model, recipe)
+    task = PasskeyTask.of_texts((text.tobytes() for text in corpus), encode_bytes) if recipe.passkey else None
     checkpoint = folder / "training.safetensors"
     first = _restore(checkpoint, model, optimisers) if checkpoint.exists() else 0
     for step in range(first, recipe.steps):
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = learning_rate(recipe, step)
         tokens = batch_of(corpus, recipe, step)
+        known = None if task is None else _with_passkeys(tokens, task, recipe, step)
         logits = model(tokens[:, :-1]).logits()
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+        bits, digit_bits, loss = _losses(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), recipe, known)
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
@@ -220,4 +227,27 @@ def train(model: Model, recipe: Recipe, corpus: Corpus, folder: Path) -> Iterato
             optimiser.step()
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps:
             _save(checkpoint, model, optimisers, step + 1)
-        yield TrainStep(step + 1, float(loss.detach()) / math.log(2), float(norm))
+        yield TrainStep(step + 1, bits, float(norm), digit_bits)
+
+
+def _with_passkeys(tokens: Tensor, task: PasskeyTask, recipe: Recipe, step: int) -> Tensor:
+    """Put passkey sequences in place of the last windows of a batch; return where a digit stands that can be known."""
+    assert recipe.passkey is not None
+    rows = max(1, round(recipe.passkey.share * recipe.batch))
+    rng = np.random.Generator(np.random.Philox(key=[recipe.seed, step], counter=[0, 0, 0, 1]))  # not the windows'
+    known = torch.zeros(tokens.shape, dtype=torch.bool)
+    tokens[-rows:], known[-rows:] = passkey_rows(task, recipe.passkey, rng, step, (rows, tokens.shape[1]))
+    return known
+
+
+def _losses(
+    logits: Tensor, targets: Tensor, recipe: Recipe, known: Tensor | None
+) -> tuple[float, float | None, Tensor]:
+    """Return bits per token, bits per digit that can be known, and what is minimised."""
+    if recipe.passkey is None or known is None:
+        loss = F.cross_entropy(logits, targets)
+        return float(loss.detach()) / math.log(2), None, loss
+    each, digits = F.cross_entropy(logits, targets, reduction="none"), known[:, 1:].flatten()
+    loss = (each * torch.where(digits, recipe.passkey.digit_weight, 1.0)).mean()
+    nats = each.detach()
+    return float(nats.mean()) / math.log(2), float(nats[digits].mean()) / math.log(2), loss
