@@ -15,7 +15,7 @@ from mambascope.spectra.scales import Scales
 from mambascope.spectra.tokens import Document
 
 from .arrays import Arrays, kept_arrays
-from .evaluate.bits import Floats
+from .evaluate.bits import WINDOWS_AT_ONCE, Floats
 from .evaluate.intervals import by_document
 from .evaluate.passages import Ints, Passages, cut_passages
 from .evaluate.position_sums import PositionSums, edges_for, score, score_fresh
@@ -26,8 +26,6 @@ from .study import Tick, token_counter
 MIN_DOCUMENTS = 6
 """A corpus is read up to the longest length that so many of its documents reach (or all of them, if it has fewer).
 Ours: with fewer, an interval over documents says next to nothing."""
-SIDE_BY_SIDE = 32
-"""Windows of the training length that run at once. Ours; no effect on the result beyond rounding."""
 WINDOWS_INSIDE = 16
 """Windows of the training length taken from each document. Ours: what the proposal costs inside T on the 8 bundled test
 books is then known to 0.002 bits, as differences on the same windows vary little."""
@@ -140,7 +138,7 @@ class Scorer:
             self._seen[name] = Scored(
                 self._kept(f"{name}-{far}", lambda: self._sums(self.cut.passages, edges, told, self.batch)),
                 self._kept(
-                    f"{name}-inside", lambda: self._sums(windows, edges_for([windows.length]), told, SIDE_BY_SIDE)
+                    f"{name}-inside", lambda: self._sums(windows, edges_for([windows.length]), told, WINDOWS_AT_ONCE)
                 ),
             )
         return self._seen[name]

@@ -16,7 +16,7 @@ from .forecast import HARM_BITS
 from .forecast_check import Checked
 
 TIMES = (2, 4, 16, 64)
-"""Multiples of T at which forecasts are ranked. Issue 4, bar 9."""
+"""Multiples of T at which forecasts are ranked. Ours: from where harm begins to where it levels off."""
 
 
 @dataclass(frozen=True, slots=True)

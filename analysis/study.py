@@ -26,6 +26,7 @@ from mambascope.spectra.tokens import Document
 from .arrays import Arrays, kept_arrays
 from .diagnosis import WINDOWS, diagnose, training_windows
 from .evaluate.perplexity import PerplexityRow, fresh_window_bits, rows_by_length, stack_documents, token_bits
+from .evaluate.position_sums import curve_edges
 from .forecast_check import Checked
 from .proposal import Proposal, propose
 from .rule_table import RuleTable
@@ -246,10 +247,8 @@ def bits_by_position(bits: Floats, bins_per_doubling: int = 2) -> dict[str, list
         over documents.
     """
     length = bits.shape[1] + 1
-    steps = range(int(np.log2(max(length, 16) / 16) * bins_per_doubling) + 1)
-    edges = sorted({1, length, *(n for k in steps if (n := round(16 * 2 ** (k / bins_per_doubling))) < length)})
     curve: dict[str, list[Any]] = {"start": [], "stop": [], "mean": [], "low": [], "high": []}
-    for start, stop in itertools.pairwise(edges):
+    for start, stop in itertools.pairwise(curve_edges(length, bins_per_doubling)):
         of_documents = bits[:, start - 1 : stop - 1].mean(1)
         error = float(of_documents.std(ddof=1) / np.sqrt(len(of_documents))) if len(of_documents) > 1 else 0.0
         mean = float(of_documents.mean())

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mambascope.analysis.evaluate.perplexity import PerplexityRow
+from mambascope.analysis.forecast import HARM_BITS
 from mambascope.analysis.study import Study
 
 from .lengths import tokens_text
 
-TOLERANCE_BITS = 0.05
-"""Harm up to here counts as none: 0.05 bits are 3.5 % of perplexity. Ours."""
+TOLERANCE_BITS = HARM_BITS
+"""Harm up to here counts as none, measured or foretold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ FAR = ("ones", "constant", "uniform", "log-uniform")
 """Starts that do not rest on the spectrum, have a long way to go, and get ``far_rates``."""
 
 CONSTANTS = tuple(float(s) for s in np.round(np.geomspace(1, 4096, 25), 6))
-"""Constants that the best one is chosen from. Ours: as many as issue 4 asks for, a factor of sqrt 2 apart."""
+"""Constants that the best one is chosen from. Ours: a factor of sqrt 2 apart, up to where no bundled model has
+any memory left."""
 
 FAR_TIMES = 4
 """The first seed also reads test documents to this many target lengths, to see whether factors hold there. Ours."""

@@ -14,6 +14,7 @@ from mambascope.spectra.model import Model
 
 from ..evaluate.bits import fresh_window_bits, token_bits
 from ..evaluate.intervals import Interval, interval
+from ..evaluate.position_sums import PositionSums, edges_for
 from .plan import StartsPlan
 
 Floats = npt.NDArray[np.float64]
@@ -91,12 +92,14 @@ def control_score(model: Model, batches: Sequence[Ids], plan: StartsPlan) -> Sco
 
 def summed(parts: Sequence[Floats], plan: StartsPlan) -> Score:
     """Reduce token bits, entry k for token k + 1, to the three means of each document."""
-    T, L, far = plan.train_length, plan.target_length, plan.far_length
-
-    def tail(bits: Floats, n: int) -> list[float]:
-        return [float(b) for b in bits[:, n // 2 - 1 : n - 1].mean(1)]
-
-    inside = [float(b) for bits in parts for b in bits[:, : T - 1].mean(1)]
-    near = [b for bits in parts for b in tail(bits, L)]
-    beyond = [b for bits in parts if far is not None and bits.shape[1] >= far - 1 for b in tail(bits, far)]
+    inside: list[float] = []
+    near: list[float] = []
+    beyond: list[float] = []
+    for bits in parts:
+        length, far = bits.shape[1] + 1, plan.far_length
+        lengths = [plan.train_length, plan.target_length, *([far] if far is not None and far <= length else [])]
+        sums = PositionSums.of_bits(bits, edges_for(lengths))
+        inside += sums.whole(plan.train_length).tolist()
+        near += sums.tail(plan.target_length).tolist()
+        beyond += sums.tail(lengths[2]).tolist() if len(lengths) > 2 else []
     return Score(tuple(inside), tuple(near), tuple(beyond))

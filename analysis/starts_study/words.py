@@ -7,7 +7,7 @@ from .result import LayerEntry, StartsStudy, best_entry
 from .scores import less
 
 MAY_LOSE_BITS = 0.002
-"""A calibration may lose this much on test text against its start. Issue 4, bar 2."""
+"""A calibration may lose this much on test text against its start. Ours: 0.14 % of perplexity."""
 SHOWN_BITS = 5e-5
 """Less than this is 0.0000 in a table, and no difference. Ours."""
 STARTS = {
@@ -17,7 +17,7 @@ STARTS = {
 }
 """Starts of the second part. The first keeps a factor a head in front; the others have one number a layer and kind."""
 SHARE_OF_PASSES = 1 / 5
-"""Share of the passes in which the spectrum start has to be where the others end. Issue 4, bar 2."""
+"""Share of the passes in which the spectrum start has to be where the others end. Ours."""
 
 
 def sentences(study: StartsStudy) -> list[str]:

@@ -30,7 +30,9 @@ def add(verbs: Any) -> None:
     add_model(parser, many=True)
     add_text(parser, "text", "calibration texts. Default: the bundled calibration texts")
     parser.add_argument("--target-length", type=length, metavar="L", help="length to look to. Default: 64 T")
-    parser.add_argument("--windows", type=int, metavar="N", help="windows of T tokens. Default: 128")
+    parser.add_argument(
+        "--windows", type=int, metavar="N", help="windows of T tokens. Default: 128, or what fits in memory"
+    )
     parser.add_argument("--check", action="store_true", help="then score test texts of L tokens, and compare")
     add_text(parser, "test", "texts for --check. Default: the bundled test texts")
     parser.add_argument("--open-loop", action="store_true", help="with --check: also forecast with inputs in range")
@@ -111,13 +113,14 @@ def _forecast(
 ) -> Forecast:  # fmt: skip
     from mambascope.analysis.arrays import Arrays, kept_arrays
     from mambascope.analysis.forecast import Forecast, forecast, forecast_windows, planned_forecast_tokens
+    from mambascope.analysis.study_forecast import windows_within
     from mambascope.analysis.texts import token_counter
 
     from ..sources import documents
 
-    texts = [text.ids for text in documents(source, paths, args)]
-    cut = forecast_windows(texts, source.needs_train_length(), windows)
-    model = source.load(args)
+    texts, model = [text.ids for text in documents(source, paths, args)], source.load(args)
+    most = windows if args.windows else min(windows, windows_within(model))
+    cut = forecast_windows(texts, source.needs_train_length(), most)
 
     def compute() -> Arrays:
         with progress(planned_forecast_tokens(cut, L), f"forecast {model.name}") as tick:
