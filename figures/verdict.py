@@ -121,7 +121,7 @@ def _against_constant(study: Study) -> str:
     constant, ours = (study.row(method, study.target_length) for method in ("constant", "spectrum"))
     less = measured_harm(ours) < measured_harm(constant)
     words = (
-        f"The best constant ({study.best_constant:g}) leaves {harm_text(constant)}, "
+        f"The best constant on A ({study.best_constant:g}) leaves {harm_text(constant)}, "
         f"{'more' if less else 'no more'} than the spectrum-guided scales"
     )
     ends = (constant.harm_ci_low, constant.harm_ci_high, ours.harm_ci_low, ours.harm_ci_high)
