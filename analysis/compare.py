@@ -16,9 +16,10 @@ from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.model import Model
 
 from .calibration.plan import make_plan
-from .compare_cells import Cut, Scorer, cut_corpus
+from .compare_cells import Cut, Scored, Scorer, cut_corpus
 from .compare_rows import CompareRow, make_row, verdict
-from .methods import Fitted, Method, Task, find_method, fit
+from .evaluate.position_sums import LAST
+from .methods import Fitted, Method, Setup, Task, find_method, fit, setup_of
 from .methods.calibrated import Calibration
 from .methods.constants import CHOOSE_UP_TO, GRIDS, BestConstant
 from .methods.plain import FRESH
@@ -173,19 +174,30 @@ def run_compare(
     )  # fmt: skip
     cuts = _cuts(corpora, lengths, train_length, starts, documents, longest)
     fitted = {method.name: fit(method, task) for method in chosen}
-    rows: list[CompareRow] = []
-    for cut in cuts:
-        scorer = Scorer(model, cut, batch, run, prefix, tick)
-        for each in fitted.values():
-            for length in cut.lengths:
-                scorer.expect(each.at(length), length)
-        control, unscaled = scorer.control(train_length), scorer(None)
-        for name, each in fitted.items():
-            for length in cut.lengths:
-                scored = control if name == FRESH else scorer(each.at(length))
-                other = control if reference == FRESH else scorer(fitted[reference].at(length))
-                rows.append(make_row(cut, each, length, scored, control, other, unscaled))
+    rows = [row for cut in cuts for row in _rows(Scorer(cut, batch, run, prefix, tick), fitted, task, reference)]
     return Comparison(model.name, train_length, fit_on, fit_length, reference, tuple(fitted.values()), tuple(rows))
+
+
+def _rows(scorer: Scorer, fitted: Mapping[str, Fitted], task: Task, reference: str) -> list[CompareRow]:
+    """Score all methods on one corpus."""
+    cut, model = scorer.cut, task.model
+    setups = {(name, n): setup_of(each, model, n, LAST + 1) for name, each in fitted.items() for n in cut.lengths}
+    for (_, length), setup in setups.items():
+        scorer.expect(setup, length)
+    plain = Setup(model)
+    control, unscaled = scorer.control(plain, task.train_length), scorer(plain)
+
+    def scored(name: str, length: int) -> Scored:
+        if name == FRESH:
+            return control
+        setup = setups[name, length]
+        at_home = setup_of(fitted[name], model, task.train_length, LAST + 1) if setup.by_length else setup
+        return scorer(setup, at_home)
+
+    return [
+        make_row(cut, each, n, scored(name, n), control, scored(reference, n), unscaled)
+        for name, each in fitted.items() for n in cut.lengths
+    ]  # fmt: skip
 
 
 def _cuts(

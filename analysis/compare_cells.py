@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
-from mambascope.spectra.model import Model
-from mambascope.spectra.scales import Scales
 from mambascope.spectra.tokens import Document
 
 from .arrays import Arrays, kept_arrays
 from .evaluate.bits import WINDOWS_AT_ONCE, Floats
 from .evaluate.intervals import by_document
 from .evaluate.passages import Ints, Passages, cut_passages
-from .evaluate.position_sums import PositionSums, edges_for, score, score_fresh
+from .evaluate.position_sums import PositionSums, edges_for, score, score_fresh, score_last
+from .methods.method import Setup
 from .methods.plain import FRESH
 from .runs import RunFolder
 from .study import Tick, token_counter
@@ -42,8 +39,8 @@ class Scored:
 
     @property
     def finite(self) -> bool:
-        """False where a state broke down numerically."""
-        return bool(np.isfinite(self.sums.sums).all() and np.isfinite(self.inside.sums).all())
+        """False where a state broke down numerically; positions that were not scored are no breakdown."""
+        return not bool(np.isinf(self.sums.sums).any() or np.isinf(self.inside.sums).any())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,46 +112,60 @@ def cut_corpus(
 
 
 class Scorer:
-    """Scores scales on one corpus; equal scales are run once, as far as any method needs them."""
+    """Scores setups on one corpus; equal ones are run once, as far as any method needs them."""
 
-    def __init__(self, model: Model, cut: Cut, batch: int, run: RunFolder | None, prefix: str, tick: Tick) -> None:
-        self.model, self.cut, self.batch, self.run = model, cut, batch, run
-        self.prefix, self.watch = f"{prefix}sums/{cut.corpus}/", [token_counter(tick)]
+    def __init__(self, cut: Cut, batch: int, run: RunFolder | None, prefix: str, tick: Tick) -> None:
+        self.cut, self.batch, self.run = cut, batch, run
+        self.prefix, self.tick, self.watch = f"{prefix}sums/{cut.corpus}/", tick, [token_counter(tick)]
         self._far: dict[str, int] = {}
         self._seen: dict[str, Scored] = {}
 
-    def expect(self, scales: Scales | None, length: int) -> None:
-        """Say before any scoring that a length will be asked of scales."""
-        name = _name_of(scales)
-        self._far[name] = max(length, self._far.get(name, 0))
+    def expect(self, setup: Setup, length: int) -> None:
+        """Say before any scoring that a length will be asked of a setup."""
+        self._far[setup.name] = max(length, self._far.get(setup.name, 0))
 
-    def __call__(self, scales: Scales | None) -> Scored:
-        """Return scales scored on this corpus."""
-        name = _name_of(scales)
+    def __call__(self, setup: Setup, within: Setup | None = None) -> Scored:
+        """Return a setup scored on this corpus.
+
+        Args:
+            setup: how the model runs on the long passages.
+            within: how it runs on windows of the training length, where the method knows how much it will read.
+                Default: the same.
+
+        Returns:
+            The sums.
+        """
+        name, inside = setup.name, within or setup
         if name not in self._seen:
-            far, told = self._far[name], None if name == "none" else scales
+            far, windows = self._far[name], self.cut.windows
             edges = edges_for([n for n in self.cut.lengths if n <= far])
-            windows = self.cut.windows
             self._seen[name] = Scored(
-                self._kept(f"{name}-{far}", lambda: self._sums(self.cut.passages, edges, told, self.batch)),
+                self._kept(f"{name}-{far}", lambda: self._sums(setup, self.cut.passages, edges, self.batch)),
                 self._kept(
-                    f"{name}-inside", lambda: self._sums(windows, edges_for([windows.length]), told, WINDOWS_AT_ONCE)
+                    f"{inside.name}-inside",
+                    lambda: self._sums(inside, windows, edges_for([windows.length]), WINDOWS_AT_ONCE),
                 ),
             )
         return self._seen[name]
 
-    def control(self, train_length: int) -> Scored:
+    def control(self, unscaled: Setup, train_length: int) -> Scored:
         """Score the fresh-window control; inside the training length it is the unscaled model."""
 
         def fresh() -> PositionSums:
             edges = edges_for(self.cut.lengths)
-            return score_fresh(self.model, self.cut.passages, edges, train_length, observers=self.watch)
+            return score_fresh(unscaled.model, self.cut.passages, edges, train_length, observers=self.watch)
 
-        return Scored(self._kept(FRESH, fresh), self(None).inside)
+        return Scored(self._kept(FRESH, fresh), self(unscaled).inside)
 
-    def _sums(self, passages: Passages, edges: Ints, scales: Scales | None, batch: int) -> PositionSums:
+    def _sums(self, setup: Setup, passages: Passages, edges: Ints, batch: int) -> PositionSums:
         try:
-            return score(self.model, passages, edges, scales, batch=batch, observers=self.watch)
+            if setup.last_only and setup.intervention is not None:
+                found = score_last(setup.model, passages, int(edges[-1]), setup.intervention)
+                self.tick(len(passages) * int(edges[-1]))
+                return found
+            return score(
+                setup.model, passages, edges, setup.intervention, state=setup.state, batch=batch, observers=self.watch
+            )
         except NonFiniteStateError:
             return PositionSums(edges, np.full((len(passages), len(edges) - 1), np.inf))
 
@@ -165,10 +176,3 @@ class Scorer:
         return PositionSums.of_arrays(
             arrays() if self.run is None else kept_arrays(self.run, self.prefix + name, arrays)
         )
-
-
-def _name_of(scales: Scales | None) -> str:
-    """Return a name for what scales do, the same for equal ones."""
-    if scales is None or scales.is_identity:
-        return "none"
-    return hashlib.sha256(json.dumps(scales.to_dict()).encode()).hexdigest()[:24]

@@ -61,6 +61,23 @@ class Intervention(Protocol):
 
 
 @runtime_checkable
+class WholePrompt(Intervention, Protocol):
+    """An intervention that must see a prompt in one block, and may let tokens of it end behind a layer.
+
+    What such a rule does to a token depends on the tokens after it, so where blocks end would change the result. Tokens
+    that come after the prompt, as in decoding, are not its concern.
+    """
+
+    def kept(self, layer: int, position: int) -> Tensor | None:
+        """Return which tokens of the block that starts at ``position`` go on behind ``layer``.
+
+        Returns:
+            Indices among the tokens that reached the layer, (batch, tokens), ascending; None for all of them.
+        """
+        ...
+
+
+@runtime_checkable
 class Observer(Protocol):
     """Keeps a statistic over everything that the layers do, without holding the sequence."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import Config
-from .dynamics import Dynamics, Intervention, Observation, Observer
+from .dynamics import Dynamics, Intervention, Observation, Observer, WholePrompt
 from .errors import NonFiniteStateError, TextError
 from .mamba import Mamba
 from .mamba2 import Mamba2
@@ -44,6 +44,9 @@ class Block:
     """The block's ids, (batch, length)."""
     hidden: Tensor
     """Output of the final norm, (batch, length, d_model)."""
+    kept: Tensor | None
+    """Which of the block's tokens ``hidden`` is of, (batch, length of hidden), where an intervention let others end
+    behind a layer; None for all."""
     state: StreamState
     """State after the block."""
     head: Tensor
@@ -138,6 +141,7 @@ class Model(nn.Module):
         start, stop = state.position, state.position + tokens.shape[1]
         residual = self.backbone.embedding(tokens)
         after: list[LayerState] = []
+        kept: Tensor | None = None
         for index, layer in enumerate(self.layers()):
             rule = None if intervention is None else partial(_apply, intervention, index, start)
             mixed, layer_state, (dynamics, B, x) = layer.mixer(layer.norm(residual), state.layers[index], rule)
@@ -145,8 +149,11 @@ class Model(nn.Module):
             after.append(layer_state)
             for observer in observers:
                 observer.update(Observation(index, start, stop, dynamics, B, x, layer_state))
+            if isinstance(intervention, WholePrompt) and (chosen := intervention.kept(index, start)) is not None:
+                residual = residual.gather(1, chosen[..., None].expand(-1, -1, residual.shape[-1]))
+                kept = chosen if kept is None else kept.gather(1, chosen)
         hidden = self.backbone.norm_f(residual)
-        return Block(start, stop, tokens, hidden, StreamState(stop, tuple(after)), self.lm_head.weight)
+        return Block(start, stop, tokens, hidden, kept, StreamState(stop, tuple(after)), self.lm_head.weight)
 
     def stream(
         self,
@@ -160,7 +167,7 @@ class Model(nn.Module):
         """Run over a text of any length, block by block; the memory does not grow with it.
 
         A block ends wherever the intervention changes or an observer needs a state; where blocks end changes nothing
-        in the result.
+        in the result. A prompt under a :class:`WholePrompt` is one block, whose memory grows with it.
 
         Args:
             tokens: ids (batch, length), or an iterable of such blocks.
@@ -175,10 +182,13 @@ class Model(nn.Module):
         Raises:
             NonFiniteStateError: a state or an output became NaN or infinite.
             ScaleError: the intervention is a set of scales for another model.
-            ValueError: block_length is below 1.
+            ValueError: block_length is below 1, or a rule that needs its prompt whole gets it in parts.
         """
         if block_length is not None and block_length < 1:
             raise ValueError(f"block_length must be at least 1, got {block_length}")
+        at_once = isinstance(intervention, WholePrompt) and state is None
+        if at_once and not isinstance(tokens, Tensor | np.ndarray):
+            raise ValueError("this intervention needs its prompt whole; give the tokens as one array")
         if isinstance(intervention, Scales) and state is None:
             intervention.check(self.config)
         changes = () if intervention is None else intervention.boundaries()
@@ -189,7 +199,8 @@ class Model(nn.Module):
             while first < piece.shape[1]:
                 position = 0 if state is None else state.position
                 room = next((cut - position for cut in cuts if cut > position), longest)
-                ids = self.ids(piece[:, first : first + min(longest, room)])
+                size = piece.shape[1] if at_once else min(longest, room)
+                ids = self.ids(piece[:, first : first + size])
                 block = self(ids, state, intervention, observers)
                 _check_finite(block)
                 state = block.state

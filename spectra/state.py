@@ -29,6 +29,14 @@ class StreamState:
     layers: tuple[LayerState, ...]
     """State of each layer."""
 
+    def repeated(self, rows: int) -> StreamState:
+        """Return the same state for so many rows side by side; this one must be of a single row."""
+
+        def of(tensor: Tensor) -> Tensor:
+            return tensor.expand(rows, *tensor.shape[1:])
+
+        return StreamState(self.position, tuple(LayerState(of(each.conv), of(each.ssm)) for each in self.layers))
+
     @classmethod
     def zeros(
         cls, config: Config, batch: int, device: torch.device, dtype: torch.dtype, state_dtype: torch.dtype

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mambascope.spectra.dynamics import Intervention, Observer
 from mambascope.spectra.model import Model, Tokens
+from mambascope.spectra.state import StreamState
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,23 +49,53 @@ def block_bits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
 
 
 def stream_bits(
-    model: Model, tokens: Tokens, intervention: Intervention | None = None, *, observers: Sequence[Observer] = ()
+    model: Model,
+    tokens: Tokens,
+    intervention: Intervention | None = None,
+    *,
+    state: StreamState | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Iterator[Floats]:
     """Score a batch of texts block by block.
 
     Args:
         model: a loaded model.
         tokens: ids, (batch, length), at least two tokens long.
-        intervention: rewrites the dynamics.
+        intervention: rewrites the dynamics; it must let every token through to the last layer.
+        state: state before the first token, of a text's own position 0. Default: zeros.
         observers: see every layer's work on the way.
 
     Yields:
         Bits of the next tokens, (batch, block length); in all length - 1 of them, the first for the second token.
     """
     with torch.no_grad():
-        for block in model.stream(tokens[:, :-1], intervention=intervention, observers=observers):
+        for block in model.stream(tokens[:, :-1], state=state, intervention=intervention, observers=observers):
             targets = model.ids(tokens[:, block.start + 1 : block.stop + 1])
             yield block_bits(block.hidden, block.head, targets).double().cpu().numpy()
+
+
+@torch.no_grad()
+def last_bits(model: Model, tokens: Tokens, intervention: Intervention, count: int) -> Floats:
+    """Return the bits of the last tokens, where an intervention lets earlier ones end on the way.
+
+    Args:
+        model: a loaded model.
+        tokens: ids, (batch, length).
+        intervention: it must let the last ``count`` positions that predict through to the last layer.
+        count: tokens to score.
+
+    Returns:
+        Bits, (batch, count).
+
+    Raises:
+        ValueError: a position that predicts was dropped.
+    """
+    (block,) = model.stream(tokens[:, :-1], intervention=intervention)
+    wanted = torch.arange(tokens.shape[1] - 1 - count, tokens.shape[1] - 1)
+    if block.kept is not None and not bool((block.kept[:, -count:].cpu() == wanted).all()):
+        raise ValueError(f"the intervention drops some of the last {count} tokens, which are to be scored")
+    targets = model.ids(tokens[:, -count:])
+    return block_bits(block.hidden[:, -count:], block.head, targets).double().cpu().numpy()
 
 
 def token_bits(

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from mambascope.spectra.dynamics import Intervention, Observer
 from mambascope.spectra.model import Model
+from mambascope.spectra.state import StreamState
 
-from .bits import Floats, stream_bits, stream_fresh_bits
+from .bits import Floats, last_bits, stream_bits, stream_fresh_bits
 from .passages import Ints, Passages
 
 LAST = 100
@@ -188,6 +189,7 @@ def score(
     edges: Ints,
     intervention: Intervention | None = None,
     *,
+    state: StreamState | None = None,
     batch: int = 8,
     observers: Sequence[Observer] = (),
 ) -> PositionSums:
@@ -198,6 +200,7 @@ def score(
         passages: at least as long as the last edge, or as long as another one.
         edges: from ``edges_for``.
         intervention: rewrites the dynamics.
+        state: state before the first token of every passage, of one row. Default: zeros.
         batch: passages that run side by side.
         observers: see every layer's work on the way.
 
@@ -206,12 +209,36 @@ def score(
     """
 
     def add_part(found: PositionSums, rows: Ints, part: Passages, stop: int) -> None:
-        position = 1
-        for bits in stream_bits(model, part.tokens[:, :stop], intervention, observers=observers):
+        position, first = 1, None if state is None else state.repeated(len(rows))
+        tokens = part.tokens[:, :stop]
+        for bits in stream_bits(model, tokens, intervention, state=first, observers=observers):
             found.add(rows, position, bits)
             position += bits.shape[1]
 
     return _in_parts(passages, edges, batch, add_part)
+
+
+def score_last(model: Model, passages: Passages, length: int, intervention: Intervention) -> PositionSums:
+    """Score the last tokens of a length alone, under an intervention that drops others on the way.
+
+    Args:
+        model: a loaded model.
+        passages: at least as long as the length.
+        length: tokens that are read.
+        intervention: rewrites the dynamics and drops tokens.
+
+    Returns:
+        Sums with edges for this length, of which only ``last`` is a number; one passage runs at a time, as a prompt
+        that must be seen whole takes memory.
+    """
+    edges, count = edges_for([length]), min(LAST, length - 1)
+    found = PositionSums.filled(len(passages), edges, np.nan)
+    first = length - count
+    for row in range(len(passages)):
+        found.sums[row, int(np.searchsorted(edges, first)) :] = 0
+        rows = slice(row, row + 1)
+        found.add(rows, first, last_bits(model, passages.tokens[rows, :length], intervention, count))
+    return found
 
 
 def score_fresh(

@@ -1,20 +1,24 @@
 """What every method of length generalisation is asked, and what it answers.
 
 A method is fitted once: on calibration text, where it chooses a setting on validation text, and never sees test text.
-What comes out are scales (one set for all lengths, or one for each), and what they cost.
+What comes out are scales (one set for all lengths, or one for each), or arrays that the method itself turns into a way
+to run the model, and what they cost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 from mambascope.spectra.config import Config
+from mambascope.spectra.dynamics import Intervention
 from mambascope.spectra.errors import RefusedInputError, ScaleError
 from mambascope.spectra.model import Model
 from mambascope.spectra.scales import Scales
+from mambascope.spectra.state import StreamState
 
+from ..arrays import Arrays, kept_arrays
 from ..folds import plan_folds
 from ..runs import RunFolder
 from ..study import Texts
@@ -116,6 +120,8 @@ class Fitted:
     """Scales of single lengths, where they differ from ``scales``."""
     choices: tuple[Choice, ...] = ()
     """What was tried, where there was a search."""
+    arrays: Arrays = field(default_factory=dict)
+    """What was fitted, where it is not scales: thresholds, a state, weights."""
 
     def at(self, length: int) -> Scales | None:
         """Return the scales for a length."""
@@ -131,11 +137,12 @@ class Fitted:
             "bakes": self.bakes,
             "by_length": [[length, scales.to_dict()] for length, scales in self.by_length],
             "choices": [asdict(choice) for choice in self.choices],
+            "arrays": sorted(self.arrays),
         }
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Fitted:
-        """Make it from what ``to_dict`` returned."""
+        """Make it from what ``to_dict`` returned, but for the arrays, of which that gives the names alone."""
         scales, by_length = stored["scales"], stored["by_length"]
         return cls(
             method=stored["method"],
@@ -149,6 +156,28 @@ class Fitted:
 
     def __repr__(self) -> str:
         return f"Fitted({self.method}: {self.how}; {self.passes:.0f} passes, bakes: {self.bakes})"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a model runs under a method, at one length."""
+
+    model: Model
+    """The model; another one where the method changed weights."""
+    intervention: Intervention | None = None
+    """Rewrites its dynamics."""
+    state: StreamState | None = None
+    """State before the first token, of one row; None for zeros."""
+    name: str = "none"
+    """What is done; the same name is the same thing, and only run once."""
+    by_length: bool = False
+    """True where what is done depends on how many tokens will be read."""
+    last_only: bool = False
+    """True where losses exist for the last tokens alone, because others are dropped on the way."""
+
+    def start(self, rows: int) -> StreamState | None:
+        """Return the state before the first token for so many rows side by side."""
+        return None if self.state is None else self.state.repeated(rows)
 
 
 class Method(Protocol):
@@ -172,6 +201,22 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnSetup(Method, Protocol):
+    """A method whose result is more than scales."""
+
+    def setup(self, fitted: Fitted, model: Model, length: int, tail: int = 1) -> Setup:
+        """Return how a model runs.
+
+        Args:
+            fitted: what ``fit`` returned.
+            model: the model it was fitted to.
+            length: tokens that will be read.
+            tail: tokens at the end whose outputs are wanted: 1 to generate, more to read losses off.
+        """
+        ...
+
+
 def fit(method: Method, task: Task) -> Fitted:
     """Fit a method, or read from the run folder what an earlier session has fitted.
 
@@ -190,11 +235,26 @@ def fit(method: Method, task: Task) -> Fitted:
         raise RefusedInputError(
             f"--calibrate-at {task.fit_length}: expected at least {2 * task.train_length}, twice the training length"
         )
-    found = Fitted.from_dict(task.cell(f"fit/{method.name}", lambda: method.fit(task).to_dict()))
+    arrays: Arrays = {}
+    place = f"{task.prefix}fit/{method.name}".replace(":", "-")
+
+    def compute() -> dict[str, Any]:
+        made = method.fit(task)
+        arrays.update(made.arrays if task.run is None or not made.arrays else _kept(task.run, place, made))
+        return made.to_dict()
+
+    stored = task.cell(f"fit/{method.name}", compute)
+    if stored.get("arrays") and not arrays and task.run is not None:
+        arrays.update(kept_arrays(task.run, place, lambda: method.fit(task).arrays))
+    found = replace(Fitted.from_dict(stored), arrays=arrays)
     for scales in (found.scales, *(each for _, each in found.by_length)):
         if scales is not None:
             scales.check(task.model.config)
     return found
+
+
+def _kept(run: RunFolder, place: str, made: Fitted) -> Arrays:
+    return kept_arrays(run, place, lambda: made.arrays)
 
 
 def whether_baked(scales: Scales, config: Config) -> str:

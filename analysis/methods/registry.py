@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from mambascope.spectra.errors import RefusedInputError
-from mambascope.spectra.scales import KINDS
+from mambascope.spectra.model import Model
+from mambascope.spectra.scales import KINDS, Scales
 
 from ..rules import find_rule
 from .calibrated import CALIBRATIONS
 from .constants import BestConstant, Constant
-from .method import Method
+from .method import Fitted, Method, OwnSetup, Setup
 from .plain import FRESH, FreshWindow, FromFile, Unscaled
 from .proposed import ByRule, Spectrum
 
@@ -105,3 +108,29 @@ def chosen_methods(names: Sequence[str]) -> tuple[Method, ...]:
     if not found:
         raise RefusedInputError(f"no method given; expected some of {', '.join([*SETS, *METHODS, *FORMS])}")
     return tuple({method.name: method for method in found}.values())
+
+
+def setup_of(fitted: Fitted, model: Model, length: int, tail: int = 1) -> Setup:
+    """Return how a model runs under a fitted method.
+
+    Args:
+        fitted: what a method's ``fit`` returned.
+        model: the model it was fitted to.
+        length: tokens that will be read.
+        tail: tokens at the end whose outputs are wanted: 1 to generate, more to read losses off.
+
+    Returns:
+        Model, intervention and first state, under a name that is the same for what does the same.
+    """
+    method = find_method(fitted.method)
+    if isinstance(method, OwnSetup):
+        return method.setup(fitted, model, length, tail)
+    scales = fitted.at(length)
+    return Setup(model, scales, name=name_of(scales))
+
+
+def name_of(scales: Scales | None) -> str:
+    """Return a name for what scales do, the same for equal ones."""
+    if scales is None or scales.is_identity:
+        return "none"
+    return hashlib.sha256(json.dumps(scales.to_dict()).encode()).hexdigest()[:24]
