@@ -14,7 +14,8 @@ from .arrays import Arrays, kept_arrays
 from .evaluate.bits import WINDOWS_AT_ONCE, Floats
 from .evaluate.intervals import by_document
 from .evaluate.passages import Ints, Passages, cut_passages
-from .evaluate.position_sums import PositionSums, edges_for, score, score_fresh, score_last
+from .evaluate.position_sums import PositionSums, edges_for, score_fresh
+from .evaluate.setups import score_setup
 from .methods.method import Setup
 from .methods.plain import FRESH
 from .runs import RunFolder
@@ -159,13 +160,7 @@ class Scorer:
 
     def _sums(self, setup: Setup, passages: Passages, edges: Ints, batch: int) -> PositionSums:
         try:
-            if setup.last_only and setup.intervention is not None:
-                found = score_last(setup.model, passages, int(edges[-1]), setup.intervention)
-                self.tick(len(passages) * int(edges[-1]))
-                return found
-            return score(
-                setup.model, passages, edges, setup.intervention, state=setup.state, batch=batch, observers=self.watch
-            )
+            return score_setup(setup, passages, edges, batch=batch, tick=self.tick)
         except NonFiniteStateError:
             return PositionSums(edges, np.full((len(passages), len(edges) - 1), np.inf))
 

@@ -155,7 +155,7 @@ def _before_after(study: Study, drawn: Mapping[str, Drawing]) -> str:
         bits = (row.tail_bits_per_token, row.bits_per_token)
         rows.append([
             name,
-            *(Number(b, f"{b:.4f}") for b in bits),
+            *("" if b is None else Number(b, f"{b:.4f}") for b in bits),
             "beyond 2^1024" if row.perplexity is None else Number(row.perplexity, f"{row.perplexity:,.5g}"),
             harm,
         ])

@@ -1,4 +1,4 @@
-"""Methods by name, scored on the same tokens: what ``mambascope evaluate`` runs."""
+"""Methods of the registry, scored on the same tokens: what ``mambascope evaluate`` runs."""
 
 from __future__ import annotations
 
@@ -8,77 +8,39 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mambascope.spectra.config import Config
-from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.model import Model
-from mambascope.spectra.scales import KINDS, Scales, scaling
+from mambascope.spectra.scales import Scales, scaling
 from mambascope.spectra.tokens import Document
 
 from ..arrays import Arrays, kept_arrays
-from ..proposal import Proposal, propose_for
-from ..rules import find_rule
+from ..calibration.plan import TIMES
+from ..methods import Fitted, Setup, Task, find_method, fit, setup_of
+from ..methods.constants import Constant
+from ..methods.plain import FRESH, FromFile, Unscaled
+from ..methods.registry import name_of
 from ..runs import RunFolder
+from ..texts import Texts, Tick, token_counter
 from .curve import curve_rows
 from .pairs import pair_rows
 from .passages import Ints, Passages
 from .perplexity import Perplexity
-from .position_sums import PositionSums, edges_for, score, score_fresh
+from .position_sums import LAST, PositionSums, edges_for, score_fresh
 from .rows import rows_of
+from .setups import score_setup
 
-CONTROL = "fresh-window"
-METHODS = ("none", "spectrum", "fresh-window", "scales", "constant:S", "constant:KIND:S", "rule:NAME")
-"""Names; ``constant:2`` scales A by 2 everywhere, ``constant:dt:2`` the steps, ``rule:hard-clip`` applies a rule."""
-
-
-def constant_of(method: str) -> Scales | None:
-    """Return what ``constant:S`` or ``constant:KIND:S`` scales by.
-
-    Args:
-        method: a method's name.
-
-    Returns:
-        One factor for the whole model; None for another method.
-
-    Raises:
-        RefusedInputError: S is not a number, or there is no such kind.
-    """
-    name, colon, rest = method.partition(":")
-    if name != "constant" or not colon:
-        return None
-    kind, _, number = rest.rpartition(":")
-    found = next((known for known in KINDS if known == (kind or "a")), None)
-    if found is None:
-        raise RefusedInputError(f"method {method!r}: expected a kind out of {', '.join(KINDS)}, as in constant:dt:2")
-    try:
-        return scaling(found, float(number))
-    except ValueError as error:
-        raise RefusedInputError(f"method {method!r}: expected a number, as in constant:2") from error
-
-
-def rule_of(method: str) -> str | None:
-    """Return NAME of ``rule:NAME``.
-
-    Args:
-        method: a method's name.
-
-    Returns:
-        The rule's name; None for another method.
-
-    Raises:
-        RefusedInputError: there is no such rule.
-    """
-    name, colon, rule = method.partition(":")
-    return find_rule(rule).name if colon and name == "rule" else None
+GIVEN = "scales"
+"""Name of the scales that are handed over; every other name is one of the registry."""
 
 
 def needs_train_length(method: str) -> bool:
     """Return whether a method needs to know the training length."""
-    return method == CONTROL or needs_calibration(method)
+    return method == FRESH or needs_calibration(method)
 
 
 def needs_calibration(method: str) -> bool:
-    """Return whether a method is made from calibration text."""
-    return method == "spectrum" or rule_of(method) is not None
+    """Return whether a method may read calibration or validation text."""
+    return method not in {FRESH, GIVEN} and not isinstance(find_method(method), Unscaled | Constant | FromFile)
 
 
 def check_methods(methods: Sequence[str], config: Config) -> None:
@@ -93,10 +55,8 @@ def check_methods(methods: Sequence[str], config: Config) -> None:
         ScaleError: a constant that is no factor.
     """
     for method in methods:
-        if (constant := constant_of(method)) is not None:
-            constant.check(config)
-        elif rule_of(method) is None and method not in METHODS[:4]:
-            raise RefusedInputError(f"method {method!r}: expected some of {', '.join(METHODS)}")
+        if method != GIVEN and isinstance(constant := find_method(method), Constant):
+            scaling(constant.kind, constant.factor).check(config)
 
 
 def check_reference(reference: str | None, methods: Sequence[str]) -> str | None:
@@ -130,91 +90,112 @@ class Evaluation:
     lengths: Sequence[int]
     """Lengths to report."""
     train_length: int | None = None
-    """T; needed by ``spectrum``, rules and ``fresh-window``."""
+    """T; needed by all methods but the unscaled model, fixed constants and given scales."""
     calibration: Sequence[Document] = ()
-    """Documents for ``spectrum`` and rules; none of those scored."""
+    """Documents that methods are fitted on; none of those scored."""
+    validation: Sequence[Document] = ()
+    """Documents that methods choose by; none of the others."""
     scales: Scales | None = None
     """What ``scales`` runs with."""
+    fit_length: int | None = None
+    """Tokens of a window of a calibration. Default: ``TIMES`` T."""
     batch: int = 8
     """Passages that run side by side."""
     reference: str | None = None
     """Method that the others are compared with. Default: ``spectrum`` where it is run, else none."""
     notes: list[str] = field(default_factory=list)
-    """Why ``spectrum`` and rules did what they did."""
-    _proposals: dict[str, Proposal] = field(default_factory=dict, init=False, repr=False)
+    """How fitted methods were made."""
 
     def run(
-        self, methods: Sequence[str], *, folder: RunFolder | None = None, observers: Sequence[Observer] = ()
+        self, methods: Sequence[str], *, folder: RunFolder | None = None, tick: Tick = lambda _: None
     ) -> Perplexity:
         """Score the methods one after another.
 
         Args:
-            methods: names out of ``METHODS``.
-            folder: keeps what has been scored, batch by batch, so that a stopped evaluation resumes.
-            observers: see every layer's work on the way.
+            methods: names of the registry, or ``scales``.
+            folder: keeps what has been fitted and scored, batch by batch, so that a stopped evaluation resumes.
+            tick: called with tokens as they pass through the model.
 
         Returns:
             One row a method and length, with harm where ``fresh-window`` is among the methods; the paired differences
-            from the reference; the curve by position.
+            from the reference; the curve by position. A method that drops tokens has its last tokens alone.
 
         Raises:
             RefusedInputError: a method is unknown or lacks something, or the reference is not among them.
         """
         check_methods(methods, self.model.config)
         reference = check_reference(self.reference, methods)
-        made = [method for method in methods if needs_calibration(method)]
-
-        def reasons() -> list[str]:
-            return [f"{method}: {self._propose(method, observers).reason}" for method in made]
-
-        if made:  # before the scores: a resumed run that has them needs no proposal
-            self.notes[:] = folder.cell("notes", reasons) if folder else reasons()
-        sums = {method: self._sums(method, folder, observers) for method in methods}
-        control, passages = sums.get(CONTROL), self.passages
-        rows = [row for m in methods for row in rows_of(m, sums[m], passages, self.lengths, control)]
-        pairs = pair_rows(sums, passages, self.lengths, reference) if reference else []
-        curve = [row for m in methods for row in curve_rows(m, sums[m], passages, control)]
+        for method in filter(needs_train_length, methods):
+            self._needs_train_length(method)
+        fitted = {m: fit(find_method(m), self._task(folder, tick)) for m in methods if needs_calibration(m)}
+        self.notes[:] = [f"{method}: {each.how}" for method, each in fitted.items()]
+        sums = {method: self._by_length(method, fitted.get(method), folder, tick) for method in methods}
+        passages, far = self.passages, max(self.lengths)
+        control = sums[FRESH][far] if FRESH in sums else None
+        rows = [row for m in methods for n in self.lengths for row in rows_of(m, sums[m][n], passages, [n], control)]
+        pairs = [
+            row for m in methods for n in self.lengths if reference and m != reference
+            for row in pair_rows({m: sums[m][n], reference: sums[reference][n]}, passages, [n], reference)
+        ]  # fmt: skip
+        curve = [
+            row for m in methods if not np.isnan(sums[m][far].tail(far)).all()
+            for row in curve_rows(m, sums[m][far], passages, control)
+        ]  # fmt: skip
         return Perplexity(tuple(rows), tuple(pairs), tuple(curve))
 
-    def _sums(self, method: str, folder: RunFolder | None, observers: Sequence[Observer]) -> PositionSums:
-        edges = edges_for(self.lengths)
+    def _by_length(
+        self, method: str, fitted: Fitted | None, folder: RunFolder | None, tick: Tick
+    ) -> dict[int, PositionSums]:
+        """Return the sums that each length is read off: one pass serves all lengths at which the same is done."""
+        if method == FRESH:
+            return dict.fromkeys(self.lengths, self._sums(None, self.lengths, method, folder, tick))
+        setups = {n: self._setup(method, fitted, n) for n in self.lengths}
+        groups: dict[str, list[int]] = {}
+        for length, setup in setups.items():
+            groups.setdefault(setup.name, []).append(length)
+        found: dict[int, PositionSums] = {}
+        for here in groups.values():
+            far = max(here)
+            cell = method if len(groups) == 1 else f"{method}/{far}"
+            found |= dict.fromkeys(here, self._sums(setups[far], self._up_to(far), cell, folder, tick))
+        return found
+
+    def _up_to(self, far: int) -> list[int]:
+        return [n for n in self.lengths if n <= far]
+
+    def _sums(
+        self, setup: Setup | None, lengths: Sequence[int], cell: str, folder: RunFolder | None, tick: Tick
+    ) -> PositionSums:
+        edges = edges_for(lengths)
         parts: list[tuple[Ints, Arrays]] = []
         for k, rows in enumerate(self.passages.batches(self.batch)):
 
             def part(rows: Ints = rows) -> Arrays:
-                return self._score(method, self.passages.part(rows), edges, observers).arrays()
+                here = self.passages.part(rows)
+                if setup is None:
+                    T = self._needs_train_length(FRESH)
+                    return score_fresh(self.model, here, edges, T, observers=[token_counter(tick)]).arrays()
+                return score_setup(setup, here, edges, batch=self.batch, tick=tick).arrays()
 
-            cell = f"sums/{method.replace(':', '-')}/{k}"
-            parts.append((rows, kept_arrays(folder, cell, part) if folder else part()))
+            name = f"sums/{cell.replace(':', '-')}/{k}"
+            parts.append((rows, kept_arrays(folder, name, part) if folder else part()))
         order = np.argsort(np.concatenate([rows for rows, _ in parts]))
         return PositionSums(edges, *(np.concatenate([of[name] for _, of in parts])[order] for name in ("sums", "rest")))
 
-    def _score(self, method: str, part: Passages, edges: Ints, observers: Sequence[Observer]) -> PositionSums:
-        if method == CONTROL:
-            return score_fresh(self.model, part, edges, self._needs_train_length(method), observers=observers)
-        scales = self._scales(method, observers)
-        return score(self.model, part, edges, scales, batch=self.batch, observers=observers)
-
-    def _scales(self, method: str, observers: Sequence[Observer]) -> Scales | None:
-        if (constant := constant_of(method)) is not None:
-            return constant.check(self.model.config)
-        if method == "scales":
+    def _setup(self, method: str, fitted: Fitted | None, length: int) -> Setup:
+        if method == GIVEN:
             if self.scales is None:
                 raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
-            return self.scales.check(self.model.config)
-        if needs_calibration(method):
-            return self._propose(method, observers).scales.check(self.model.config)
-        return None
+            return Setup(self.model, self.scales.check(self.model.config), name=name_of(self.scales))
+        found = fitted or find_method(method).fit(self._task(None, lambda _: None))
+        return setup_of(found, self.model, length, LAST + 1)
 
-    def _propose(self, method: str, observers: Sequence[Observer]) -> Proposal:
-        """Propose once for the longest length; a rule asked for by name acts even where states stay in range."""
-        if method not in self._proposals:
-            T, rule = self._needs_train_length(method), rule_of(method)
-            target, always = max(self.lengths), rule is not None
-            self._proposals[method] = propose_for(
-                self.model, self.calibration, T, target, rule=rule, always=always, observers=observers
-            )
-        return self._proposals[method]
+    def _task(self, folder: RunFolder | None, tick: Tick) -> Task:
+        T = self.train_length or min(self.lengths)  # methods that fit nothing do not ask
+        texts = Texts(tuple(self.calibration), tuple(self.validation), ())
+        return Task(
+            self.model, texts, T, tuple(sorted(self.lengths)), self.fit_length or TIMES * T, run=folder, tick=tick
+        )
 
     def _needs_train_length(self, method: str) -> int:
         if self.train_length is None:

@@ -53,12 +53,14 @@ def pair_rows(
         reference: name of the reference.
 
     Returns:
-        One row a method and length, none for the reference itself.
+        One row a method and length, none for the reference itself or where one of the two has no tail.
     """
     rows = []
     for method in (name for name in sums if name != reference):
         for length in lengths:
             ours, theirs = (by_document(sums[name].tail(length), passages) for name in (method, reference))
+            if not len(ours) or not len(theirs):  # a method that drops tokens has no tail
+                continue
             found = paired(ours, theirs)
             rows.append(
                 PairRow(

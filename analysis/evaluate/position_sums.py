@@ -19,6 +19,7 @@ from mambascope.spectra.dynamics import Intervention, Observer
 from mambascope.spectra.model import Model
 from mambascope.spectra.state import StreamState
 
+from ..texts import Tick
 from .bits import Floats, last_bits, stream_bits, stream_fresh_bits
 from .passages import Ints, Passages
 
@@ -218,26 +219,28 @@ def score(
     return _in_parts(passages, edges, batch, add_part)
 
 
-def score_last(model: Model, passages: Passages, length: int, intervention: Intervention) -> PositionSums:
+def score_last(model: Model, passages: Passages, edges: Ints, intervention: Intervention, tick: Tick) -> PositionSums:
     """Score the last tokens of a length alone, under an intervention that drops others on the way.
 
     Args:
         model: a loaded model.
-        passages: at least as long as the length.
-        length: tokens that are read.
+        passages: those that do not reach the length get NaN.
+        edges: from ``edges_for``; the last one is the length that is read.
         intervention: rewrites the dynamics and drops tokens.
+        tick: called with the tokens of each passage.
 
     Returns:
-        Sums with edges for this length, of which only ``last`` is a number; one passage runs at a time, as a prompt
-        that must be seen whole takes memory.
+        Sums of which only ``last`` is a number. One passage runs at a time: a prompt that is seen whole takes memory.
     """
-    edges, count = edges_for([length]), min(LAST, length - 1)
+    length = int(edges[-1])
+    count = min(LAST, length - 1)
     found = PositionSums.filled(len(passages), edges, np.nan)
-    first = length - count
-    for row in range(len(passages)):
-        found.sums[row, int(np.searchsorted(edges, first)) :] = 0
+    scored = slice(int(np.searchsorted(edges, length - count)), None)
+    for row in np.flatnonzero(passages.reaches >= length):
         rows = slice(row, row + 1)
-        found.add(rows, first, last_bits(model, passages.tokens[rows, :length], intervention, count))
+        found.sums[rows, scored] = 0
+        found.add(rows, length - count, last_bits(model, passages.tokens[rows, :length], intervention, count))
+        tick(length)
     return found
 
 

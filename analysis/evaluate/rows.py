@@ -17,7 +17,7 @@ import numpy as np
 from .bits import Floats
 from .intervals import by_document, interval, paired
 from .passages import Ints, Passages
-from .position_sums import PositionSums, edges_for
+from .position_sums import LAST, PositionSums, edges_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class PerplexityRow:
     """Name of the method."""
     length: int
     """Tokens of each passage that the model read."""
-    bits_per_token: float
-    """Mean over all scored tokens (all but the first)."""
-    tail_bits_per_token: float
+    bits_per_token: float | None
+    """Mean over all scored tokens (all but the first); None, as the tail's, where a method drops tokens on the way."""
+    tail_bits_per_token: float | None
     """Mean over the positions from length/2 on."""
     perplexity: float | None
     """2 ** bits_per_token; None where that overflows."""
@@ -102,27 +102,26 @@ def rows_of(
 def _row(
     method: str, sums: PositionSums, passages: Passages | Ints, length: int, control: PositionSums | None
 ) -> PerplexityRow:
-    of_passages = sums.whole(length)
-    read = int((~np.isnan(of_passages)).sum())
-    whole = interval(by_document(of_passages, passages))
-    tail = by_document(sums.tail(length), passages)
-    last = float(by_document(sums.last(length), passages).mean())
-    harm = None if control is None else paired(tail, by_document(control.tail(length), passages))
+    read = int((~np.isnan(sums.last(length))).sum())
+    of_documents = by_document(sums.whole(length), passages)
+    whole = interval(of_documents) if len(of_documents) else None
+    tail, last = (by_document(of(length), passages) for of in (sums.tail, sums.last))
+    harm = None if control is None or whole is None else paired(tail, by_document(control.tail(length), passages))
     return PerplexityRow(
         method=method,
         length=length,
-        bits_per_token=whole.mean,
-        tail_bits_per_token=float(tail.mean()),
-        perplexity=_power(whole.mean),
-        tokens=read * (length - 1),
-        documents=whole.documents,
-        ci_low=whole.low,
-        ci_high=whole.high,
+        bits_per_token=whole.mean if whole else None,
+        tail_bits_per_token=float(tail.mean()) if whole else None,
+        perplexity=_power(whole.mean) if whole else None,
+        tokens=read * (length - 1 if whole else min(LAST, length - 1)),
+        documents=interval(last).documents,
+        ci_low=whole.low if whole else None,
+        ci_high=whole.high if whole else None,
         harm=harm.mean if harm else None,
         harm_ci_low=harm.low if harm else None,
         harm_ci_high=harm.high if harm else None,
-        last_bits_per_token=last,
-        last_perplexity=_power(last),
+        last_bits_per_token=float(last.mean()),
+        last_perplexity=_power(float(last.mean())),
         passages=read,
     )
 

@@ -44,9 +44,10 @@ def perplexity_text(rows: Sequence[PerplexityRow]) -> str:
     columns += ["documents", "passages"]
     cells = []
     for r in rows:
-        cell = [r.method, f"{r.length:,}", f"{r.bits_per_token:.4f}", _between(r.ci_low, r.ci_high, ".3f")]
-        cell += [f"{r.tail_bits_per_token:.4f}", _number(r.last_bits_per_token, ".4f")]
-        cell += ["inf" if r.perplexity is None else f"{r.perplexity:.4g}"]
+        cell = [r.method, f"{r.length:,}", _number(r.bits_per_token, ".4f"), _between(r.ci_low, r.ci_high, ".3f")]
+        cell += [_number(r.tail_bits_per_token, ".4f"), _number(r.last_bits_per_token, ".4f")]
+        overflown = r.perplexity is None and r.bits_per_token is not None
+        cell += ["inf" if overflown else _number(r.perplexity, ".4g")]
         if control:
             cell += [_number(r.harm, "+.4f"), _between(r.harm_ci_low, r.harm_ci_high, "+.4f")]
         cells.append([*cell, str(r.documents), str(r.passages)])

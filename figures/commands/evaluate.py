@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import add_json, add_model, add_output, add_text, add_train_length, lengths
+from ..arguments import add_json, add_model, add_output, add_text, add_train_length, length, lengths
 from ..console import print_json, progress, say
 
 if TYPE_CHECKING:
@@ -20,14 +20,18 @@ def add(verbs: Any) -> None:
         description="Scores the first tokens of each document at several lengths, for one or more methods: none, "
         "spectrum (the proposal, made from calibration text), fresh-window (the control that cannot break down), "
         "constant:S (A scaled by S everywhere) and constant:KIND:S (KIND a, a_power or dt), rule:NAME (see propose "
-        "--rules), scales (the file given with --scales). Each length is scored on the documents that reach it; means "
-        "and 95 %% intervals are over documents.",
+        "--rules), scales (the file given with --scales), and every method that `compare --describe` lists. Each "
+        "length is scored on the documents that reach it; means and 95 %% intervals are over documents.",
         epilog="example: mambascope evaluate mamba2-tiny --lengths 256,16k --methods none,spectrum,fresh-window",
     )
     add_model(parser)
     parser.add_argument("--task", choices=("perplexity",), default="perplexity", help="what to measure")
     add_text(parser, "text", "texts or ids to score. Default: the bundled test texts")
-    add_text(parser, "calibration", "texts for spectrum and rules. Default: the bundled calibration texts")
+    add_text(parser, "calibration", "texts that methods are fitted on. Default: the bundled calibration texts")
+    add_text(parser, "validation", "texts that methods choose by. Default: the bundled validation texts")
+    parser.add_argument(
+        "--calibrate-at", type=length, metavar="L", help="tokens of a calibration window. Default: 16 T"
+    )
     parser.add_argument("--lengths", type=lengths, help="such as 256,16k. Default: T and 64 T")
     parser.add_argument("--methods", help="with commas. Default: none,spectrum,fresh-window (and scales if given)")
     parser.add_argument("--scales", metavar="FILE", help="scales.json to evaluate as the method `scales`")
@@ -60,20 +64,21 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate, print and store."""
     from mambascope.analysis.evaluate.methods import Evaluation, needs_calibration
     from mambascope.analysis.evaluate.passages import cut_passages
-    from mambascope.analysis.study import Texts, token_counter
+    from mambascope.analysis.study import Texts
     from mambascope.spectra.scales import Scales
 
     from ..sources import Source, documents, run_folder, text_paths
 
     source = Source.open(args.model, args)
     methods, lengths = _methods_and_lengths(source, args)
-    read = {"text": text_paths(args, "text", "test"), "calibration": [], "scales": []}
+    read = {"text": text_paths(args, "text", "test"), "calibration": [], "validation": [], "scales": []}
     if any(needs_calibration(method) for method in methods):
-        read["calibration"] = text_paths(args, "calibration", "calibration")
+        read |= {name: text_paths(args, name, name) for name in ("calibration", "validation")}
     if args.scales:
         read["scales"] = [args.scales]
-    texts, calibration = documents(source, read["text"], args), documents(source, read["calibration"], args)
-    Texts(calibration=calibration, validation=(), test=texts).check()
+    texts = documents(source, read["text"], args)
+    fitted_on = {name: documents(source, read[name], args) for name in ("calibration", "validation")}
+    Texts(**fitted_on, test=texts).check()
     shorter = [] if args.same_documents else lengths
     passages = cut_passages(texts, max(lengths), args.starts, shorter=shorter, bos=args.bos)
     _tell_who_is_short([len(d) for d in texts], lengths, args.same_documents)
@@ -81,12 +86,16 @@ def run(args: argparse.Namespace) -> None:
     command = {"task": args.task, "model": args.model, "methods": methods, "lengths": lengths}
     command |= {"train_length": source.train_length, "reference": args.reference, "starts": args.starts}
     command |= {"same_documents": args.same_documents, "bos": args.bos, "batch": args.batch}
+    command |= {"calibrate_at": args.calibrate_at}
     with run_folder(args, [source], command, read) as folder:
         T, model = source.train_length, source.load(args)
-        job = Evaluation(model, passages, lengths, T, calibration, scales, args.batch, args.reference)
+        job = Evaluation(
+            model, passages, lengths, T, fitted_on["calibration"], fitted_on["validation"], scales,
+            args.calibrate_at, args.batch, args.reference,
+        )  # fmt: skip
         passes = len(methods) + ("fresh-window" in methods) + sum(map(needs_calibration, methods)) / 2
         with progress(int(passages.reaches.sum() * passes), "evaluate") as tick:
-            found = job.run(methods, folder=folder, observers=[token_counter(tick)])
+            found = job.run(methods, folder=folder, tick=tick)
         if folder:
             from ..evaluate import write_evaluation
 
@@ -129,8 +138,8 @@ def _methods_and_lengths(source: Source, args: argparse.Namespace) -> tuple[list
 def _tell_who_is_short(tokens: list[int], lengths: list[int], same_documents: bool) -> None:
     """Say on stderr which lengths fewer documents reach."""
     at = [max(lengths)] if same_documents else lengths
-    for length in at:
-        reach = sum(n >= length for n in tokens)
+    for far in at:
+        reach = sum(n >= far for n in tokens)
         if reach < len(tokens):
             then = "the others are left out" + ("" if same_documents else " of its rows")
-            say(f"text: {reach} of {len(tokens)} documents reach {length} tokens; {then}")
+            say(f"text: {reach} of {len(tokens)} documents reach {far} tokens; {then}")
