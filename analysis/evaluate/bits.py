@@ -91,8 +91,8 @@ def last_bits(model: Model, tokens: Tokens, intervention: Intervention, count: i
         ValueError: a position that predicts was dropped.
     """
     (block,) = model.stream(tokens[:, :-1], intervention=intervention)
-    wanted = torch.arange(tokens.shape[1] - 1 - count, tokens.shape[1] - 1)
-    if block.kept is not None and not bool((block.kept[:, -count:].cpu() == wanted).all()):
+    wanted = torch.arange(tokens.shape[1] - 1 - count, tokens.shape[1] - 1).expand(tokens.shape[0], -1)
+    if block.kept is not None and not torch.equal(block.kept[:, -count:].cpu(), wanted):
         raise ValueError(f"the intervention drops some of the last {count} tokens, which are to be scored")
     targets = model.ids(tokens[:, -count:])
     return block_bits(block.hidden[:, -count:], block.head, targets).double().cpu().numpy()
