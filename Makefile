@@ -3,13 +3,21 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: report forecast-study test check format bench soak clean help
+TRITON := build/triton
+CUDA := .venv/.cuda-installed
+MODEL ?= mamba2-tiny
+GPU_REPORT ?= mambascope-gpu-report
+
+.PHONY: report forecast-study test test-triton test-cuda gpu-report check format bench soak clean help
 
 help:
 	@echo "make report   the main job on the bundled models: mambascope-report/report.html"
 	@echo "make test     the test suite"
 	@echo "make check    lint, format, types, import contract"
 	@echo "make soak     the long tests"
+	@echo "make test-triton   the official Mamba-2 kernels under Triton's interpreter, without a GPU (5 minutes)"
+	@echo "make test-cuda     the tests that need an NVIDIA GPU, with the official kernels where they are installed"
+	@echo "make gpu-report [MODEL=...]   on a GPU: kernels, tests, then spectrum, norms and perplexity of a model"
 	@echo "make bench    speed against named peers"
 	@echo "make forecast-study DATA=FOLDER   forecasts of harm against measurements, on models trained for it"
 
@@ -36,6 +44,39 @@ forecast-study: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest
+
+# mamba_ssm's Python files beside the environment, not in it: transformers would take them for working kernels
+$(TRITON)/.installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(TRITON) \
+		setuptools wheel packaging ninja "triton>=3.5" einops
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE PYTHONPATH=$(TRITON) $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check --no-deps --no-build-isolation --upgrade --target $(TRITON) "mamba-ssm>=2.3"
+	touch $@
+
+test-triton: $(STAMP)
+	@test -f $(TRITON)/.installed || $(MAKE) --no-print-directory $(TRITON)/.installed \
+		|| echo "triton or mamba-ssm cannot be installed here; the tests that need them are skipped"
+	TRITON_INTERPRET=1 PYTHONPATH=$(TRITON) $(BIN)/pytest tests/spectra/scan -m triton
+
+test-cuda: $(STAMP)
+	CUBLAS_WORKSPACE_CONFIG=:4096:8 $(BIN)/pytest -m cuda
+
+# both packages build against the torch that is there, which takes minutes; without them plain torch runs everything
+$(CUDA): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check setuptools wheel packaging ninja
+	MAMBA_KEEP_CUDA_BUILD=TRUE $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation \
+		-e ".[cuda]" && touch $@ || echo "the official kernels cannot be built here; plain torch runs instead"
+
+# resumable: what a run folder holds is not computed again
+gpu-report: $(STAMP)
+	@$(BIN)/python -c "import torch; assert torch.cuda.is_available()" 2>/dev/null \
+		|| { echo "torch sees no NVIDIA GPU here; see $(BIN)/mambascope doctor"; exit 1; }
+	$(MAKE) --no-print-directory $(CUDA) test-cuda
+	mkdir -p $(GPU_REPORT)
+	$(BIN)/mambascope doctor --json > $(GPU_REPORT)/doctor.json
+	$(BIN)/mambascope spectrum $(MODEL) --device cuda -o $(GPU_REPORT)/spectrum
+	$(BIN)/mambascope norms $(MODEL) --device cuda -o $(GPU_REPORT)/norms
+	$(BIN)/mambascope evaluate $(MODEL) --device cuda -o $(GPU_REPORT)/perplexity
 
 check: $(STAMP) .types
 	$(BIN)/ruff check .

@@ -22,7 +22,19 @@ from .atomic import json_bytes
 
 FORMAT = 1
 MANIFEST, JOURNAL, LOCK = "manifest.json", "journal.jsonl", ".lock"
-RECORDED = ("numpy", "scipy", "torch", "numba", "safetensors", "msgspec", "joblib", "mamba-ssm", "transformers")
+RECORDED = (
+    "numpy",
+    "scipy",
+    "torch",
+    "numba",
+    "safetensors",
+    "msgspec",
+    "joblib",
+    "triton",
+    "mamba-ssm",
+    "causal-conv1d",
+    "transformers",
+)
 """Distributions whose versions can change a number, or the reading of a file."""
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -113,7 +125,7 @@ def new_manifest(
         outputs={},
         status="running",
         started_utc=utc_now(),
-        versions={"python": platform.python_version()} | {n: v for n in RECORDED if (v := _version(n))},
+        versions={"python": platform.python_version()} | {n: v for n in RECORDED if (v := _version(n))} | _gpu(stated),
         platform=platform.platform(),
         threads=threads or os.cpu_count() or 1,
         pid=os.getpid(),
@@ -129,6 +141,16 @@ def resumed_manifest(old: Manifest, new: Manifest) -> Manifest:
     changes = old.changes + [f"{name}: {there.get(name)} -> {now.get(name)}" for name in names]
     kept = {"started_utc": old.started_utc, "resumed": old.resumed + 1, "outputs": dict.fromkeys(old.outputs)}
     return msgspec.structs.replace(new, changes=changes, **kept)
+
+
+def _gpu(stated: Mapping[str, Any]) -> dict[str, str]:
+    """Name the GPU and its CUDA, where a run is on one."""
+    device = str(stated.get("device", ""))
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda or ""}
 
 
 def _version(name: str) -> str | None:

@@ -33,6 +33,7 @@ COMMANDS = (
     "bake",
     "train",
     "models",
+    "doctor",
 )
 
 

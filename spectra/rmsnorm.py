@@ -20,9 +20,9 @@ class RMSNorm(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x, (..., width), in at least float32."""
+        """Normalise x, (..., width), in at least float32; the result has the dtype of the weights."""
         wide = x if x.dtype == torch.float64 else x.float()
         if self.groups == 1:
-            return F.rms_norm(wide, (x.shape[-1],), self.weight.to(wide.dtype), self.eps).to(x.dtype)
+            return F.rms_norm(wide, (x.shape[-1],), self.weight.to(wide.dtype), self.eps).to(self.weight.dtype)
         grouped = wide.reshape(*wide.shape[:-1], self.groups, -1)
-        return (F.rms_norm(grouped, grouped.shape[-1:], None, self.eps).flatten(-2) * self.weight).to(x.dtype)
+        return (F.rms_norm(grouped, grouped.shape[-1:], None, self.eps).flatten(-2) * self.weight).to(self.weight.dtype)

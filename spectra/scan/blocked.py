@@ -2,8 +2,9 @@
 
 Mamba-2 runs in the chunked matrix form (Dao and Gu 2024, section 6): inside a chunk one matrix product, between chunks
 the recurrence on whole states. Mamba-1 has a decay per channel and state, so it steps through time, but prepares the
-decays and writes of a few tokens at once. Log-decays are summed from zero inside each chunk, in float64: a difference
-of one long float32 sum would lose the digits of a single step.
+decays and writes of a few tokens at once; on a GPU it steps through all chunks of a block side by side. Log-decays are
+summed from zero inside each chunk, in float64: a difference of one long float32 sum would lose the digits of a single
+step.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def diagonal_scan(
     x: Tensor, dt: Tensor, gain: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Step through time, a few tokens prepared at once; shapes as in ``scan.diagonal_scan``."""
+    if x.device.type == "cuda" and x.shape[1] > _STEPS:
+        return side_by_side(x, dt, gain, A, B, C, state)
     h, outputs = state, []
     rate = A * _LOG2E
     for first in range(0, x.shape[1], _STEPS):
@@ -36,6 +39,49 @@ def diagonal_scan(
             states.append(h)
         outputs.append(torch.einsum("btcn,btn->btc", torch.stack(states, dim=1), C[:, part]))
     return torch.cat(outputs, dim=1), h
+
+
+def side_by_side(
+    x: Tensor, dt: Tensor, gain: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Step through all chunks of a block at once, in few wide operations; shapes as in ``scan.diagonal_scan``."""
+    # twice: first every chunk starts from zero and gives what it adds to the state at its end, then the recurrence over
+    # chunks gives the states that enter them, from which the second time reads the outputs
+    length = x.shape[1]
+    Q = max(_STEPS, math.isqrt(length // 4))  # steps and chunks in a ratio that keeps the launches few. Ours
+    pad = -length % Q
+    if pad:  # a padded token has decay 1 and writes nothing
+        x, dt, gain, B, C = (torch.nn.functional.pad(v, (0, 0, 0, pad)) for v in (x, dt, gain, B, C))
+    dt, write, B, C = (
+        v.reshape(v.shape[0], -1, Q, v.shape[2]) for v in (dt, gain * x, B, C)
+    )  # (batch, chunks, Q, width)
+    rate = A * _LOG2E
+
+    def step(h: Tensor, t: int) -> Tensor:  # h: (batch, chunks, d_inner, d_state)
+        decay = torch.exp2(dt[:, :, t, :, None] * rate)
+        return torch.addcmul(write[:, :, t, :, None] * B[:, :, t, None, :], decay, h)
+
+    added = write.new_zeros(*dt.shape[:2], *A.shape)
+    for t in range(Q):
+        added = step(added, t)
+    across = torch.exp2(dt.double().sum(2)[..., None] * rate.double()).to(x.dtype)
+    h, entering = state, []
+    for k in range(added.shape[1]):
+        entering.append(h)
+        h = torch.addcmul(added[:, k], across[:, k], h)
+    inside, outputs = torch.stack(entering, dim=1), []
+    for t in range(Q):
+        inside = step(inside, t)
+        outputs.append((inside @ C[:, :, t, :, None])[..., 0])
+    return torch.stack(outputs, dim=2).flatten(1, 2)[:, :length], h
+
+
+def _running_sum(v: Tensor) -> Tensor:
+    """Sum the last dimension up to each place; on a GPU as a product, since its cumsum may add in any order."""
+    if v.device.type != "cuda":
+        return v.cumsum(-1)
+    Q = v.shape[-1]
+    return v @ torch.ones(Q, Q, dtype=v.dtype, device=v.device).triu()
 
 
 def scalar_identity_scan(
@@ -55,7 +101,8 @@ def scalar_identity_scan(
         )
     n = (length + pad) // Q
 
-    total = log2_decay.view(batch, n, Q, nheads).cumsum(2).transpose(2, 3)  # (batch, n, nheads, Q), from chunk start
+    # from the start of each chunk, (batch, n, nheads, Q)
+    total = _running_sum(log2_decay.view(batch, n, Q, nheads).transpose(2, 3))
     write = write.view(batch, n, Q, ngroups, per_group * headdim)
     B = B.view(batch, n, Q, ngroups, d_state).transpose(2, 3)  # (batch, n, ngroups, Q, d_state)
     C = C.view(batch, n, Q, ngroups, d_state).transpose(2, 3)

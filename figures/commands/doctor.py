@@ -1,0 +1,151 @@
+"""``mambascope doctor``: what this machine has, and which engine will run a model on it, with the reason."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..arguments import add_json
+from ..console import print_json, print_table
+
+_PACKAGES = ("numpy", "numba", "safetensors", "triton", "mamba-ssm", "causal-conv1d", "transformers", "tokenizers")
+
+
+def add(verbs: Any) -> None:
+    """Add the command."""
+    parser = verbs.add_parser(
+        "doctor",
+        help="what is installed, which engine runs each kind of model on each device, and why",
+        description="Says which engine runs Mamba-1 and Mamba-2 on each device, for float32 and float64 states, with "
+        "and without gradients, why, and what to install for a faster one. MAMBASCOPE_KERNELS=off keeps the official "
+        "GPU kernels out.",
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print what was found."""
+    found = examine()
+    if args.json:
+        print_json(found)
+        return
+    print(f"mambascope {found['mambascope']}, Python {found['python']}, torch {found['torch']}, {found['platform']}")
+    print(", ".join(f"{name} {version or 'not installed'}" for name, version in found["packages"].items()))
+    for device in found["devices"]:
+        print(f"{device['device']}: {device['name']}, {device['memory_gib']:.1f} GiB")
+    print()
+    print_table(_short(found["engines"]))
+    print()
+    for kernel in found["kernels"]:
+        state = f"found, version {kernel['version'] or 'unknown'}" if kernel["found"] else kernel["why_not"]
+        print(f"{kernel['module']} ({kernel['for']}): {state}")
+    for line in found["advice"]:
+        print(line)
+
+
+def examine() -> dict[str, Any]:
+    """Look at this machine.
+
+    Returns:
+        Versions, devices, engines and kernels as plain JSON values.
+    """
+    import platform
+    import sys
+    from importlib import metadata
+
+    import torch
+
+    from mambascope.spectra.scan import choose
+    from mambascope.spectra.scan.kernels import NAMES, find
+
+    devices = _devices()
+    engines = []
+    for device in (row["device"] for row in devices):
+        for arch in ("mamba", "mamba2"):
+            for dtype, gradient in ((torch.float32, False), (torch.float32, True), (torch.float64, False)):
+                engine = choose(arch, torch.device(device), dtype, gradient=gradient)
+                engines.append({
+                    "device": device,
+                    "arch": arch,
+                    "states": str(dtype).removeprefix("torch."),
+                    "gradient": gradient,
+                    "engine": engine.name,
+                    "why": engine.why,
+                    "install": engine.install or None,
+                })
+    uses = {"chunk_scan": "Mamba-2", "selective_scan": "Mamba-1", "causal_conv": "convolution of both"}
+    kernels = []
+    for kernel in map(find, NAMES):
+        kernels.append({
+            "module": kernel.module,
+            "for": uses[kernel.name],
+            "found": kernel.function is not None,
+            "version": kernel.version or None,
+            "why_not": kernel.why_not or None,
+            "install": None if kernel.function else kernel.install,
+        })
+    return {
+        "mambascope": metadata.version("mambascope"),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "torch_cuda": torch.version.cuda,
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": devices,
+        "engines": engines,
+        "kernels": kernels,
+        "advice": _advice(devices, kernels),
+    }
+
+
+def _devices() -> list[dict[str, Any]]:
+    import os
+
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    rows = [{"device": "cpu", "name": f"{os.cpu_count()} cores", "memory_gib": memory / 2**30, "capability": None}]
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        rows.append({
+            "device": f"cuda:{index}",
+            "name": about.name,
+            "memory_gib": about.total_memory / 2**30,
+            "capability": f"{about.major}.{about.minor}",
+        })
+    return rows
+
+
+def _advice(devices: list[dict[str, Any]], kernels: list[dict[str, Any]]) -> list[str]:
+    """Return what would make this machine faster, in words."""
+    missing = [kernel for kernel in kernels if not kernel["found"]]
+    if len(devices) == 1:
+        return ["no GPU: plain torch and the compiled CPU scan run everything; the kernels above would not be used"]
+    if not missing:
+        return []
+    lines = list(dict.fromkeys(kernel["install"] for kernel in missing))
+    return ["for the official kernels (extra `cuda`; needs nvcc and this torch's CUDA version):", *lines]
+
+
+def _short(engines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the engines, equal answers for one device and kind of model on one line."""
+    states: dict[tuple[str, ...], list[str]] = {}
+    for row in engines:
+        answer = (row["device"], row["arch"], row["engine"], row["why"])
+        states.setdefault(answer, []).append(row["states"] + (" with gradients" if row["gradient"] else ""))
+    columns = ("device", "arch", "engine", "states", "why")
+    return [
+        dict(zip(columns, (device, arch, engine, ", ".join(labels), why), strict=True))
+        for (device, arch, engine, why), labels in states.items()
+    ]
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,108 @@
+"""Which engine runs a scan: found out from what is installed and from the tensors, and always with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..config import Arch
+from . import cuda
+from .kernels import SWITCH, KernelName, find, switched_off
+
+_KERNEL: dict[Arch, KernelName] = {"mamba": "selective_scan", "mamba2": "chunk_scan"}
+_OLDEST_GPU = {"mamba": (7, 5), "mamba2": (8, 0)}
+"""Compute capability that a kernel needs: what mamba_ssm builds its scan for; TensorFloat-32 for Triton's products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine and why it is the one."""
+
+    name: Literal["compiled", "blocked", "official"]
+    """``compiled`` (numba, CPU), ``blocked`` (plain torch) or ``official`` (kernels of mamba_ssm)."""
+    why: str
+    """Why it runs, or why a faster one does not."""
+    install: str = ""
+    """Command that installs the faster one, empty if there is none or it is there."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}" + (f"; {self.install}" if self.install else "")
+
+
+def needs_gradient(tensors: Iterable[Tensor | None]) -> bool:
+    """Return whether autograd has to follow what is done with these tensors."""
+    return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
+
+
+def choose(arch: Arch, device: torch.device, dtype: torch.dtype, *, gradient: bool = False) -> Engine:
+    """Say which engine runs the scan of a model and why.
+
+    Args:
+        arch: ``mamba`` or ``mamba2``.
+        device: where the tensors live.
+        dtype: dtype of the states, float32 or float64; not that of the weights.
+        gradient: whether autograd has to follow the scan.
+
+    Returns:
+        The engine. On a GPU blocks shorter than ``cuda.SHORTEST`` tokens run in plain torch all the same.
+    """
+    if device.type != "cuda":
+        return _choose_off_gpu(arch, device.type, dtype)
+    if switched_off():
+        return Engine("blocked", f"{SWITCH}=off")
+    return _choose_on_gpu(arch, device, dtype, gradient)
+
+
+@cache
+def _choose_off_gpu(arch: Arch, device_type: str, dtype: torch.dtype) -> Engine:
+    if arch == "mamba2" or device_type != "cpu":
+        return Engine("blocked", "plain torch, chunk by chunk")
+    if dtype != torch.float32:
+        return Engine("blocked", f"the compiled scan is for float32 states, not {_name(dtype)}")
+    return Engine("compiled", "one fused loop over tokens, with gradients")
+
+
+@cache
+def _choose_on_gpu(arch: Arch, device: torch.device, dtype: torch.dtype, gradient: bool) -> Engine:
+    if dtype != torch.float32:
+        return Engine("blocked", f"the official kernel is for float32 states, not {_name(dtype)}")
+    if gradient:
+        return Engine("blocked", "gradients: the official kernels add theirs up in no fixed order")
+    if torch.version.cuda is None:
+        return Engine("blocked", "this torch was built for another maker's GPU")
+    capability, oldest = torch.cuda.get_device_capability(device), _OLDEST_GPU[arch]
+    if capability < oldest:
+        return Engine("blocked", f"compute capability {capability} is below {oldest}")
+    kernel = find(_KERNEL[arch])
+    if kernel.function is None:
+        return Engine("blocked", f"{kernel.module} cannot be imported ({kernel.why_not})", kernel.install)
+    return Engine("official", f"{kernel.module} {kernel.version}".rstrip())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def engine_of(arch: Arch, x: Tensor, B: Tensor, tensors: Iterable[Tensor]) -> Engine:
+    """Say which engine runs one call.
+
+    Args:
+        arch: ``mamba`` or ``mamba2``.
+        x: inputs of the scan.
+        B: input directions.
+        tensors: everything that goes into the scan.
+
+    Returns:
+        The engine for this device, dtype and size.
+    """
+    if x.device.type != "cuda":
+        return _choose_off_gpu(arch, x.device.type, x.dtype)
+    chosen = choose(arch, x.device, x.dtype, gradient=needs_gradient(tensors))
+    if chosen.name == "official" and not cuda.fits(arch, x, B):
+        return Engine("blocked", "the official kernels take neither a few tokens nor 2^31 elements")
+    return chosen
