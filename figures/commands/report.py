@@ -27,8 +27,8 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "report",
         help="spectrum, states, breakdown, scales, before and after: report.html",
-        description="Runs the main job on each model (default: all bundled ones) and writes one HTML file that needs "
-        "no network, with all figures and tables beside it.",
+        description="Runs the main job on each model (default: those bundled that were trained on text alone) and "
+        "writes one HTML file that needs no network, with all figures and tables beside it.",
         epilog="example: mambascope report state-spaces/mamba2-130m --train-length 2k -o out",
     )
     add_model(parser, many=True)
@@ -59,7 +59,6 @@ def run(args: argparse.Namespace) -> None:
     """Study every model and write the report."""
     from mambascope.analysis.engine import check_engine
     from mambascope.analysis.verification import TRIALS, UndecidedError, check_trials
-    from mambascope.spectra.checkpoint import bundled_models
 
     from ..corpora import validation_corpora
     from ..folders import workers_of
@@ -73,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         check_trials(trials)
         check_engine(args.engine, workers_of(args))
     corpora = {} if args.no_rules else validation_corpora(args)
-    jobs = [report_job(Source.open(name, args), corpora, args) for name in args.model or bundled_models()]
+    jobs = [report_job(Source.open(name, args), corpora, args) for name in args.model or _trained_on_text()]
     sources = [job.source for job in jobs]
     read = {
         "calibration": text_paths(args, "calibration", "calibration"),
@@ -203,3 +202,11 @@ def _theory(trials: int, args: argparse.Namespace, folder: RunFolder, heads: lis
         kept = [{"model": each.scaled.name} | row for each in heads for row in each.scaled.to_dict()["heads"]]
         write_table(folder, "scaled-heads", kept)
     return theory
+
+
+def _trained_on_text() -> list[str]:
+    """Return the bundled models but those for the passkey task, whose story `evaluate --task passkey` tells."""
+    from mambascope.analysis.recipe import read_recipe
+    from mambascope.spectra.checkpoint import bundled_models
+
+    return [name for name in bundled_models() if read_recipe(name).passkey is None]

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from mambascope.analysis.evaluate.perplexity import fresh_window_bits, rows_by_length, token_bits
+from mambascope.analysis.passkey.answers import forced_solved
+from mambascope.analysis.passkey.task import PasskeyTask
 from mambascope.analysis.recipe import read_recipe
 from mambascope.spectra.checkpoint import bundled_models, open_checkpoint
 from mambascope.spectra.layouts import expected_tensors
 from mambascope.spectra.loading import load, read_card
+from mambascope.spectra.tokens import encode_bytes
 from mambascope.spectra.zoo import CORPORA, FOLDER, text_files
 
 MANIFEST = json.loads((FOLDER / "MANIFEST.json").read_text())
+NAMES = ["mamba-tiny", "mamba2-recall", "mamba2-tiny", "mamba2-tiny-usual"]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -23,7 +27,7 @@ def sha256(path):
 
 
 def test_models_are_those_of_the_manifest():
-    assert sorted(MANIFEST["models"]) == bundled_models() == ["mamba-tiny", "mamba2-tiny", "mamba2-tiny-usual"]
+    assert sorted(MANIFEST["models"]) == bundled_models() == NAMES
     for name, entry in MANIFEST["models"].items():
         weights = FOLDER / name / "model.safetensors"
         assert sha256(weights) == entry["sha256"]
@@ -75,9 +79,20 @@ def test_beyond_the_training_length(name, breaks):
     assert control[:, 256:].mean() < 2.2
 
 
+def test_the_recall_model_finds_the_keys_that_the_manifest_counts():
+    """Ten of the hundred test keys of each cell inside the training length, and one cell beyond, where it fails."""
+    model, entry = load("mamba2-recall"), MANIFEST["models"]["mamba2-recall"]["passkey_solved_of_100"]
+    task = PasskeyTask.of_texts([path.read_bytes() for path in text_files("test")], encode_bytes)
+    assert all(min(entry["by_length"][str(n)]) >= 95 for n in (256, 512))
+    for length, depth, low, high in [(512, 0.0, 8, 10), (512, 0.5, 9, 10), (256, 1.0, 9, 10), (2048, 0.0, 0, 1)]:
+        found = forced_solved(model, task.examples(task.context_for(length), depth, 10)).sum()
+        assert low <= found <= high
+        assert abs(found * 10 - entry["by_length"][str(length)][entry["depths"].index(depth)]) <= 20
+
+
 @pytest.mark.soak
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared training texts")
-@pytest.mark.parametrize("name", ["mamba-tiny", "mamba2-tiny", "mamba2-tiny-usual"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_recipe_takes_the_first_steps_again(name, tmp_path):
     from mambascope.analysis.train import train
     from mambascope.spectra.model import Model
