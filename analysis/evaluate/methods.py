@@ -16,9 +16,12 @@ from mambascope.spectra.tokens import Document
 from ..arrays import Arrays, kept_arrays
 from ..calibration.plan import TIMES
 from ..methods import Fitted, Setup, Task, find_method, fit, setup_of
-from ..methods.constants import Constant
+from ..methods.constants import BestConstant, Constant
+from ..methods.foreseen import expected_fit
+from ..methods.method import OwnSetup
 from ..methods.plain import FRESH, FromFile, Unscaled
 from ..methods.registry import name_of
+from ..methods.winsorize import Winsorize
 from ..runs import RunFolder
 from ..texts import Texts, Tick, token_counter
 from .curve import curve_rows
@@ -40,7 +43,9 @@ def needs_train_length(method: str) -> bool:
 
 def needs_calibration(method: str) -> bool:
     """Return whether a method may read calibration or validation text."""
-    return method not in {FRESH, GIVEN} and not isinstance(find_method(method), Unscaled | Constant | FromFile)
+    return method not in {FRESH, GIVEN} and not isinstance(
+        find_method(method), Unscaled | Constant | FromFile | Winsorize
+    )
 
 
 def check_methods(methods: Sequence[str], config: Config) -> None:
@@ -103,6 +108,8 @@ class Evaluation:
     """Passages that run side by side."""
     reference: str | None = None
     """Method that the others are compared with. Default: ``spectrum`` where it is run, else none."""
+    seed: int = 0
+    """Of every random draw of a fit."""
     notes: list[str] = field(default_factory=list)
     """How fitted methods were made."""
 
@@ -138,10 +145,24 @@ class Evaluation:
             for row in pair_rows({m: sums[m][n], reference: sums[reference][n]}, passages, [n], reference)
         ]  # fmt: skip
         curve = [
-            row for m in methods if not np.isnan(sums[m][far].tail(far)).all()
-            for row in curve_rows(m, sums[m][far], passages, control)
+            row for m in methods if not np.isnan(sums[m][far].whole(far)).all()
+            for row in curve_rows(m, sums[m][far], passages, control and control.where_scored(sums[m][far]))
         ]  # fmt: skip
+        self._tell_what_has_no_tail(reference, sums)
         return Perplexity(tuple(rows), tuple(pairs), tuple(curve))
+
+    def planned_tokens(self, methods: Sequence[str]) -> int:
+        """Estimate the tokens that ``run`` takes through the model, for a progress bar."""
+        task, total = self._task(None, lambda _: None), 0.0
+        longest = float(self.passages.reaches.sum())
+        each = float(sum(n * (self.passages.reaches >= n).sum() for n in self.lengths))  # a pass for every length
+        for name in methods:
+            method = None if name == GIVEN else find_method(name)
+            if method is not None and needs_calibration(name):
+                total += expected_fit(method, task)
+            by_length = isinstance(method, BestConstant | OwnSetup)
+            total += 2 * longest if name == FRESH else each if by_length else longest
+        return round(total)
 
     def _by_length(
         self, method: str, fitted: Fitted | None, folder: RunFolder | None, tick: Tick
@@ -159,6 +180,14 @@ class Evaluation:
             cell = method if len(groups) == 1 else f"{method}/{far}"
             found |= dict.fromkeys(here, self._sums(setups[far], self._up_to(far), cell, folder, tick))
         return found
+
+    def _tell_what_has_no_tail(self, reference: str | None, sums: dict[str, dict[int, PositionSums]]) -> None:
+        if reference is None:
+            return
+        without = [n for n in self.lengths if np.isnan(sums[reference][n].tail(n)).all()]
+        if without:
+            told = ", ".join(map(str, without))
+            self.notes.append(f"no differences from {reference} at {told}: it drops tokens, so that it has no tail")
 
     def _up_to(self, far: int) -> list[int]:
         return [n for n in self.lengths if n <= far]
@@ -194,8 +223,9 @@ class Evaluation:
         T = self.train_length or min(self.lengths)  # methods that fit nothing do not ask
         texts = Texts(tuple(self.calibration), tuple(self.validation), ())
         return Task(
-            self.model, texts, T, tuple(sorted(self.lengths)), self.fit_length or TIMES * T, run=folder, tick=tick
-        )
+            self.model, texts, T, tuple(sorted(self.lengths)), self.fit_length or TIMES * T, self.seed, run=folder,
+            tick=tick,
+        )  # fmt: skip
 
     def _needs_train_length(self, method: str) -> int:
         if self.train_length is None:

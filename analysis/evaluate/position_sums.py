@@ -82,6 +82,18 @@ class PositionSums:
             raise ValueError(f"position {position} is no edge of these sums; make them with edges_for that length")
         return k
 
+    def where_scored(self, other: PositionSums) -> PositionSums:
+        """Return these sums with NaN for the passages that another method did not score at all."""
+        missing = np.isnan(other.sums).all(1)
+        if not missing.any():
+            return self
+        rest = self.rest
+        return PositionSums(
+            self.edges,
+            np.where(missing[:, None], np.nan, self.sums),
+            None if rest is None else np.where(missing[:, None], np.nan, rest),
+        )
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return named arrays, for a run folder."""
         rest = np.zeros_like(self.sums) if self.rest is None else self.rest

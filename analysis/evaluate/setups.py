@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from mambascope.spectra.dynamics import WholePrompt
+
 from ..methods.method import Setup
 from ..texts import Tick, token_counter
 from .passages import Ints, Passages
@@ -22,14 +26,24 @@ def score_setup(
 
     Returns:
         The sums; where the setup gives losses for the last tokens alone, the others are NaN, and so is a passage that
-        does not reach the length.
+        does not reach the length that a method was told it would read.
 
     Raises:
         NonFiniteStateError: a state became NaN or infinite.
     """
-    if not setup.last_only or setup.intervention is None:
-        return score(
-            setup.model, passages, edges, setup.intervention,
-            state=setup.state, batch=batch, observers=[token_counter(tick)],
+    if setup.last_only and setup.intervention is not None:
+        return score_last(setup.model, passages, edges, setup.intervention, tick)
+    at_once = 1 if isinstance(setup.intervention, WholePrompt) else batch  # a prompt that is seen whole takes memory
+    rows = np.arange(len(passages))
+    if setup.by_length:  # what is done is meant for this length, not for texts that end before
+        rows = np.flatnonzero(passages.reaches >= edges[-1])
+    found = PositionSums.filled(len(passages), edges, np.nan)
+    if len(rows):
+        of_rows = score(
+            setup.model, passages.part(rows), edges, setup.intervention,
+            state=setup.state, batch=at_once, observers=[token_counter(tick)],
         )  # fmt: skip
-    return score_last(setup.model, passages, edges, setup.intervention, tick)
+        assert found.rest is not None
+        assert of_rows.rest is not None
+        found.sums[rows], found.rest[rows] = of_rows.sums, of_rows.rest
+    return found

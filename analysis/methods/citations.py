@@ -91,6 +91,38 @@ WINSORIZATION = _entry(
     howpublished="analemma.ai, automated research; known here from its abstract and one review",
     year="2026",
 )
+DECIMATION = _entry(
+    "benkish2024decimamba",
+    "misc",
+    author="Ben-Kish, Assaf and Zimerman, Itamar and Abu-Hussein, Shady and Cohen, Nadav and Globerson, Amir "
+    "and Wolf, Lior and Giryes, Raja",
+    title="DeciMamba: Exploring the Length Extrapolation Potential of Mamba",
+    year="2024",
+    eprint="2406.14528",
+    archiveprefix="arXiv",
+)
+LONGMAMBA = _entry(
+    "ye2025longmamba",
+    "inproceedings",
+    author="Ye, Zhifan and Xia, Kejing and Fu, Yonggan and Dong, Xin and Hong, Jihoon and Yuan, Xiangchi and "
+    "Diao, Shizhe and Kautz, Jan and Molchanov, Pavlo and Lin, Yingyan Celine",
+    title="LongMamba: Enhancing Mamba's Long Context Capabilities via Training-Free Receptive Field Enlargement",
+    booktitle="International Conference on Learning Representations",
+    year="2025",
+    eprint="2504.16053",
+    archiveprefix="arXiv",
+)
+STATE_PASSING = _entry(
+    "buitrago2025length",
+    "inproceedings",
+    author="Buitrago Ruiz, Ricardo and Gu, Albert",
+    title="Understanding and Improving Length Generalization in Recurrent Models",
+    booktitle="International Conference on Machine Learning",
+    year="2025",
+    eprint="2507.02782",
+    archiveprefix="arXiv",
+)
 
-CITATIONS: dict[str, Citation] = {each.key: each for each in (MODULATION, EXTEND, SPSA, ADAM, RATIO, WINSORIZATION)}
+_ALL = (MODULATION, EXTEND, SPSA, ADAM, RATIO, WINSORIZATION, DECIMATION, LONGMAMBA, STATE_PASSING)
+CITATIONS: dict[str, Citation] = {each.key: each for each in _ALL}
 """By key."""

@@ -1,7 +1,7 @@
 """All methods by name, and sets of them.
 
 ``constant:KIND:S`` and ``constant:KIND:best`` (KIND ``a``, ``a_power`` or ``dt``; ``constant:S`` is ``constant:a:S``),
-``rule:NAME`` and ``scales:FILE`` carry what they need in their names.
+``rule:NAME``, ``winsorize:Q``, ``decimamba:LAYERS`` and ``scales:FILE`` carry what they need in their names.
 """
 
 from __future__ import annotations
@@ -17,29 +17,59 @@ from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.model import Model
 from mambascope.spectra.scales import KINDS, Scales
 
+from ..goals import GOALS
 from ..rules import find_rule
 from .calibrated import CALIBRATIONS
 from .constants import BestConstant, Constant
+from .decimamba import DeciMamba, decimamba_of
+from .finetune import FullFinetuning
+from .longmamba import LongMamba
 from .method import Fitted, Method, OwnSetup, Setup
+from .on_passkey import ON_PASSKEY
 from .plain import FRESH, FreshWindow, FromFile, Unscaled
 from .proposed import ByRule, Spectrum
+from .state_passing import StatePassing
+from .winsorize import Winsorize, winsorize_of
 
 PAPER_FACTORS = (0.5, 2.0, 3.0)
 """Fixed factors of the set ``constants``: 2 and 3 of Mamba Modulation's Figure 2, 0.5 of jzhang38/LongMamba."""
 
-_NAMED: tuple[Method, ...] = (Unscaled(), FreshWindow(), Spectrum(), *CALIBRATIONS.values())
+_REBUILT: tuple[Method, ...] = (
+    DeciMamba(), LongMamba(), LongMamba("bound"), LongMamba("norm"), Winsorize(), StatePassing(),
+)  # fmt: skip
+_NAMED: tuple[Method, ...] = (
+    Unscaled(), FreshWindow(), Spectrum(), *CALIBRATIONS.values(), *_REBUILT, StatePassing(noise=True),
+    FullFinetuning(), *ON_PASSKEY,
+)  # fmt: skip
 METHODS: dict[str, Method] = {method.name: method for method in _NAMED}
 """Those whose name is a plain word."""
 
-FORMS = ("constant:KIND:S", "constant:KIND:best", "constant:S", "rule:NAME", "scales:FILE")
+FORMS = (
+    "constant:KIND:S", "constant:KIND:best", "constant:S", "rule:NAME", "winsorize:Q", "decimamba:LAYERS",
+    "scales:FILE",
+)  # fmt: skip
 """Names that carry something."""
 
 _BEST = tuple(f"constant:{kind}:best" for kind in KINDS)
 _FIXED = tuple(f"constant:{kind}:{s:g}" for kind in KINDS for s in PAPER_FACTORS)
+_GOAL_RULES = tuple(f"rule:{goal.rule}" for goal in reversed(GOALS.values()))
+_REBUILT_NAMES = tuple(method.name for method in _REBUILT)
 SETS: dict[str, tuple[str, ...]] = {
-    "all": ("none", FRESH, *_FIXED, *_BEST, *CALIBRATIONS, "spectrum"),
+    "all": (
+        "none",
+        FRESH,
+        *_FIXED,
+        *_BEST,
+        *CALIBRATIONS,
+        *_REBUILT_NAMES,
+        "state-passing:noise",
+        "full-finetuning",
+        "spectrum",
+    ),
     "constants": (*_FIXED, *_BEST),
     "calibrated": tuple(CALIBRATIONS),
+    "passkey": ("none", "spectrum", *_GOAL_RULES, "rule:onset", *(method.name for method in ON_PASSKEY)),
+    "rivals": ("mambaextend", "mamba-modulation", "mamba-modulation:a", *_REBUILT_NAMES),
 }
 """Words for several methods at once."""
 
@@ -61,6 +91,10 @@ def find_method(name: str) -> Method:
     word, colon, rest = name.partition(":")
     if colon and word == "constant":
         return _constant(name, rest)
+    if colon and word == "winsorize":
+        return winsorize_of(name, rest)
+    if colon and word == "decimamba":
+        return decimamba_of(name, rest)
     if colon and word == "rule":
         return ByRule(find_rule(rest))
     if colon and word == "scales":

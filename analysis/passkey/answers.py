@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,18 @@ from mambascope.spectra.checkpoint import Checkpoint
 from mambascope.spectra.dynamics import Intervention
 from mambascope.spectra.errors import RefusedInputError, TextError
 from mambascope.spectra.loading import encoder_of, tokenizer_file
-from mambascope.spectra.model import Model
+from mambascope.spectra.model import Block, Model
+from mambascope.spectra.scales import Scales
+from mambascope.spectra.state import StreamState
 from mambascope.spectra.tokens import encode_bytes
 
 from .task import Example, Examples
 
 Decode = Callable[[list[int]], str]
+Solve = Callable[[Examples], npt.NDArray[np.bool_]]
+"""Says which keys of a cell are found."""
 Criterion = Literal["first", "word"]
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 """``first``: the answer starts with the key and no further digit follows. ``word``: the key is one of the answer's
 words, as the released code of DeciMamba scores."""
 
@@ -36,6 +41,8 @@ ANSWER_TOKENS = 10
 BATCH = 20
 """Examples that run side by side. Ours: of 1, 5, 10, 20, 50 and 100 none was more than 6 % faster than this with the
 bundled models at 512 and 4,096 bytes on one CPU core; one at a time took up to twice as long."""
+BATCH_ON_GPU = 100
+"""The same on a GPU, which has room for all examples of a cell: the default of a plan."""
 
 
 def decode_bytes(ids: list[int]) -> str:
@@ -87,8 +94,55 @@ def is_solved(answer: str, key: str, criterion: Criterion = "first") -> bool:
     return answer.startswith(key) and not answer[len(key) : len(key) + 1].isdigit()
 
 
+def batch_for(model: Model) -> int:
+    """Return how many examples run side by side where nothing else is asked for."""
+    return BATCH_ON_GPU if model.device.type == "cuda" else BATCH
+
+
+def solver(
+    model: Model,
+    decode: Decode,
+    *,
+    criterion: Criterion = "first",
+    intervention: Intervention | None = None,
+    state: StreamState | None = None,
+    batch: int | None = None,
+) -> Solve:
+    """Return what says which keys a model finds: by one forward where that is exact, else by generation.
+
+    Args:
+        model: a loaded model.
+        decode: its decoder.
+        criterion: when an answer is right.
+        intervention: rewrites the dynamics.
+        state: before the first token, of one row; None for zeros.
+        batch: examples that run side by side. Default: by the device.
+
+    Returns:
+        A function of the examples of a cell.
+    """
+    at_once = batch or batch_for(model)
+    alike_everywhere = intervention is None or isinstance(intervention, Scales)  # others may look at the whole prompt
+    if decode is decode_bytes and criterion == "first" and alike_everywhere:
+        return lambda examples: forced_solved(model, examples, intervention=intervention, state=state, batch=at_once)
+
+    def solve(examples: Examples) -> npt.NDArray[np.bool_]:
+        answers = generate_answers(model, examples, decode, intervention=intervention, state=state, batch=at_once)
+        pairs = zip(answers, examples.items, strict=True)
+        return np.array([is_solved(answer, item.key, criterion) for answer, item in pairs])
+
+    return solve
+
+
+@torch.no_grad()
 def generate_answers(
-    model: Model, examples: Examples, decode: Decode, *, intervention: Intervention | None = None, batch: int = BATCH
+    model: Model,
+    examples: Examples,
+    decode: Decode,
+    *,
+    intervention: Intervention | None = None,
+    state: StreamState | None = None,
+    batch: int = BATCH,
 ) -> list[str]:
     """Let a model answer.
 
@@ -97,6 +151,7 @@ def generate_answers(
         examples: one cell.
         decode: turns ids into text.
         intervention: rewrites the dynamics, in the prompt and in every step.
+        state: before the first token, of one row; None for zeros.
         batch: examples that run side by side.
 
     Returns:
@@ -104,25 +159,38 @@ def generate_answers(
     """
     tokens, found = examples.tokens(), []
     for first in range(0, len(tokens), batch):
-        ids = model.generate(tokens[first : first + batch], ANSWER_TOKENS, intervention=intervention)
-        found += [decode(row) for row in ids.tolist()]
+        rows = tokens[first : first + batch]
+        before = None if state is None else state.repeated(len(rows))
+        added: list[Tensor] = []
+        block: Block | None = None
+        for each in model.stream(rows, state=before, intervention=intervention):
+            block = each
+        while len(added) < ANSWER_TOKENS and block is not None:
+            added.append((block.hidden[:, -1:] @ block.head.T).argmax(-1))  # (rows, 1)
+            block = next(model.stream(added[-1], state=block.state, intervention=intervention))
+        found += [decode(row) for row in torch.cat(added, dim=1).tolist()]
     return found
 
 
-def answer_logits(model: Model, items: list[Example], intervention: Intervention | None = None) -> Tensor:
+def answer_logits(
+    model: Model, items: list[Example], intervention: Intervention | None = None, state: StreamState | None = None
+) -> Tensor:
     """Compute the logits at every position of the key, and at the one after it, each given the key so far.
 
     Args:
         model: a loaded model.
         items: examples with prompts and keys of the same number of tokens.
         intervention: rewrites the dynamics.
+        state: before the first token, of one row; None for zeros.
 
     Returns:
         Logits, (examples, key tokens + 1, vocab_size), with gradients where those are on.
     """
     tokens = np.stack([np.concatenate([item.ids, item.key_ids]) for item in items])
     wanted, kept, head = len(items[0].ids) - 1, [], model.lm_head.weight
-    for block in model.stream(tokens, intervention=intervention):
+    before = None if state is None else state.repeated(len(items))
+    wanted += 0 if state is None else state.position
+    for block in model.stream(tokens, state=before, intervention=intervention):
         if block.stop > wanted:
             kept.append(block.hidden[:, max(0, wanted - block.start) :])
     return torch.cat(kept, dim=1) @ head.T
@@ -130,7 +198,12 @@ def answer_logits(model: Model, items: list[Example], intervention: Intervention
 
 @torch.no_grad()
 def forced_solved(
-    model: Model, examples: Examples, *, intervention: Intervention | None = None, batch: int = BATCH
+    model: Model,
+    examples: Examples,
+    *,
+    intervention: Intervention | None = None,
+    state: StreamState | None = None,
+    batch: int = BATCH,
 ) -> npt.NDArray[np.bool_]:
     """Say which keys greedy generation would give, from one forward each; for byte-level models.
 
@@ -138,6 +211,7 @@ def forced_solved(
         model: a loaded byte-level model.
         examples: one cell.
         intervention: rewrites the dynamics.
+        state: before the first token, of one row; None for zeros.
         batch: examples that run side by side.
 
     Returns:
@@ -151,7 +225,7 @@ def forced_solved(
     found = np.zeros(len(examples), bool)
     for rows in _alike(examples, batch):
         items = [examples.items[k] for k in rows]
-        best = answer_logits(model, items, intervention).argmax(-1).cpu().numpy()  # (rows, key tokens + 1)
+        best = answer_logits(model, items, intervention, state).argmax(-1).cpu().numpy()  # (rows, key tokens + 1)
         right = (best[:, :-1] == np.stack([item.key_ids for item in items])).all(1)
         found[rows] = right & ~np.isin(best[:, -1], list(b"0123456789"))
     return found

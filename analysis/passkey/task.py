@@ -109,6 +109,10 @@ class PasskeyTask:
         """
         return length - len(self._ids(HEAD)) - len(self._ids(TAIL)) - DIGITS
 
+    def prompt_tokens(self, context_tokens: int) -> int:
+        """Return the tokens of a prompt with a context of so many."""
+        return len(self._ids(HEAD)) + context_tokens + len(self._ids(TAIL))
+
     def smallest_context(self) -> int:
         """Return the tokens that hold any needle and no noise: each digit, and a space before a key, may be a token."""
         return sum(len(self._ids(part)) for part in NEEDLE) + 2 * (DIGITS + 1)

@@ -57,7 +57,7 @@ def examine() -> dict[str, Any]:
     import torch
 
     from mambascope.spectra.scan import choose
-    from mambascope.spectra.scan.kernels import NAMES, find
+    from mambascope.spectra.scan.kernels import NAMES, find, switched_off
 
     devices = _devices()
     engines = []
@@ -96,7 +96,8 @@ def examine() -> dict[str, Any]:
         "devices": devices,
         "engines": engines,
         "kernels": kernels,
-        "advice": _advice(devices, kernels),
+        "switch": "off" if switched_off() else "auto",
+        "advice": _advice(devices, kernels, engines),
     }
 
 
@@ -118,11 +119,19 @@ def _devices() -> list[dict[str, Any]]:
     return rows
 
 
-def _advice(devices: list[dict[str, Any]], kernels: list[dict[str, Any]]) -> list[str]:
+def _advice(devices: list[dict[str, Any]], kernels: list[dict[str, Any]], engines: list[dict[str, Any]]) -> list[str]:
     """Return what would make this machine faster, in words."""
-    missing = [kernel for kernel in kernels if not kernel["found"]]
+    from mambascope.spectra.scan.kernels import SWITCH, switched_off
+
+    usable = any(row["engine"] == "official" or row["install"] for row in engines)  # else the GPU takes no such kernel
+    wanted = {row["install"] for row in engines} | (
+        {k["install"] for k in kernels if "conv" in k["module"]} if usable else set()
+    )
+    missing = [kernel for kernel in kernels if not kernel["found"] and kernel["install"] in wanted]
     if len(devices) == 1:
         return ["no GPU: plain torch and the compiled CPU scan run everything; the kernels above would not be used"]
+    if switched_off():
+        return [f"{SWITCH}=off keeps the official kernels out"]
     if not missing:
         return []
     lines = list(dict.fromkeys(kernel["install"] for kernel in missing))

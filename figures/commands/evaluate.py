@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length, length, lengths
 from ..console import print_json, progress, say
+from . import evaluate_passkey
 
 if TYPE_CHECKING:
     from ..sources import Source
@@ -20,12 +22,13 @@ def add(verbs: Any) -> None:
         description="Scores the first tokens of each document at several lengths, for one or more methods: none, "
         "spectrum (the proposal, made from calibration text), fresh-window (the control that cannot break down), "
         "constant:S (A scaled by S everywhere) and constant:KIND:S (KIND a, a_power or dt), rule:NAME (see propose "
-        "--rules), scales (the file given with --scales), and every method that `compare --describe` lists. Each "
-        "length is scored on the documents that reach it; means and 95 %% intervals are over documents.",
+        "--rules), scales (the file given with --scales), and every method and set that `compare --describe` lists. "
+        "Each length is scored on the documents that reach it; means and 95 % intervals are over documents. With "
+        "--task passkey: which keys, hidden in a text, the model finds.",
         epilog="example: mambascope evaluate mamba2-tiny --lengths 256,16k --methods none,spectrum,fresh-window",
     )
     add_model(parser)
-    parser.add_argument("--task", choices=("perplexity",), default="perplexity", help="what to measure")
+    parser.add_argument("--task", choices=("perplexity", "passkey"), default="perplexity", help="what to measure")
     add_text(parser, "text", "texts or ids to score. Default: the bundled test texts")
     add_text(parser, "calibration", "texts that methods are fitted on. Default: the bundled calibration texts")
     add_text(parser, "validation", "texts that methods choose by. Default: the bundled validation texts")
@@ -53,8 +56,12 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--bos", type=int, metavar="ID", help="token id put before each passage, read and not scored. Default: none"
     )
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="passages side by side. Default: 8")
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="texts side by side. Default: 8; for passkey 20, on a GPU 100"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of all random draws. Default: 0")
     add_train_length(parser)
+    evaluate_passkey.add_options(parser)
     add_output(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -62,6 +69,14 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, print and store."""
+    if args.task == "passkey":
+        evaluate_passkey.run(args)
+    else:
+        _run_perplexity(args)
+
+
+def _run_perplexity(args: argparse.Namespace) -> None:
+    """Score texts."""
     from mambascope.analysis.evaluate.methods import Evaluation, needs_calibration
     from mambascope.analysis.evaluate.passages import cut_passages
     from mambascope.analysis.study import Texts
@@ -76,6 +91,7 @@ def run(args: argparse.Namespace) -> None:
         read |= {name: text_paths(args, name, name) for name in ("calibration", "validation")}
     if args.scales:
         read["scales"] = [args.scales]
+    read |= {method: [Path(method.partition(":")[2])] for method in methods if method.startswith("scales:")}
     texts = documents(source, read["text"], args)
     fitted_on = {name: documents(source, read[name], args) for name in ("calibration", "validation")}
     Texts(**fitted_on, test=texts).check()
@@ -85,16 +101,15 @@ def run(args: argparse.Namespace) -> None:
     scales = Scales.load(args.scales).check(source.checkpoint.config) if args.scales else None
     command = {"task": args.task, "model": args.model, "methods": methods, "lengths": lengths}
     command |= {"train_length": source.train_length, "reference": args.reference, "starts": args.starts}
-    command |= {"same_documents": args.same_documents, "bos": args.bos, "batch": args.batch}
-    command |= {"calibrate_at": args.calibrate_at}
+    command |= {"same_documents": args.same_documents, "bos": args.bos, "batch": args.batch or 8}
+    command |= {"calibrate_at": args.calibrate_at, "seed": args.seed or 0}
     with run_folder(args, [source], command, read) as folder:
         T, model = source.train_length, source.load(args)
         job = Evaluation(
             model, passages, lengths, T, fitted_on["calibration"], fitted_on["validation"], scales,
-            args.calibrate_at, args.batch, args.reference,
+            args.calibrate_at, args.batch or 8, args.reference, args.seed or 0,
         )  # fmt: skip
-        passes = len(methods) + ("fresh-window" in methods) + sum(map(needs_calibration, methods)) / 2
-        with progress(int(passages.reaches.sum() * passes), "evaluate") as tick:
+        with progress(job.planned_tokens(methods), "evaluate") as tick:
             found = job.run(methods, folder=folder, tick=tick)
         if folder:
             from ..evaluate import write_evaluation
@@ -112,17 +127,22 @@ def run(args: argparse.Namespace) -> None:
 def _methods_and_lengths(source: Source, args: argparse.Namespace) -> tuple[list[str], list[int]]:
     """Return what is asked for, refusing what cannot be before a text is read."""
     from mambascope.analysis.evaluate.methods import check_methods, check_reference, needs_train_length
+    from mambascope.analysis.methods import SETS
     from mambascope.spectra.errors import RefusedInputError
 
     default = "none,spectrum,fresh-window" + (",scales" if args.scales else "")
-    methods = list(dict.fromkeys(name.strip() for name in (args.methods or default).split(",")))
+    named = [name.strip() for name in (args.methods or default).split(",") if name.strip()]
+    methods = list(dict.fromkeys(each for name in named for each in SETS.get(name, (name,))))
     check_methods(methods, source.checkpoint.config)
     check_reference(args.reference, methods)
     if any(map(needs_train_length, methods)) or not args.lengths:
         source.needs_train_length()
     if "scales" in methods and not args.scales:
         raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
-    if args.batch < 1:
+    given = [name for name in evaluate_passkey.OPTIONS if getattr(args, name) is not None]
+    if given:
+        raise RefusedInputError(f"--{given[0].replace('_', '-')} is for --task passkey")
+    if args.batch is not None and args.batch < 1:
         raise RefusedInputError(f"--batch {args.batch}: expected at least 1")
     if args.starts < 1:
         raise RefusedInputError(f"--starts {args.starts}: expected at least 1 passage a document")

@@ -45,6 +45,7 @@ def fits(arch: Arch, x: Tensor, B: Tensor) -> bool:
     elements = batch * (length + d_state) * max(x[0, 0].numel(), B[0, 0].numel())
     if arch == "mamba2":  # the widest array is the matrix of a chunk, (batch, chunks, ngroups, CHUNK, CHUNK)
         elements = max(elements, batch * (length + CHUNK) * B.shape[2] * CHUNK)
+        elements = max(elements, batch * -(-length // CHUNK) * x[0, 0].numel() * d_state)  # states entering each chunk
     return length >= SHORTEST and d_state <= _MOST_STATES and elements <= _MOST_ELEMENTS
 
 

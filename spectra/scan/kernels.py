@@ -34,10 +34,11 @@ _MODULES = {
     "causal_conv": "causal_conv1d_cuda",
 }
 _PACKAGES = {"chunk_scan": "mamba-ssm", "selective_scan": "mamba-ssm", "causal_conv": "causal-conv1d"}
+_BUILD = "--no-build-isolation"
 _TOOLS = "pip install setuptools wheel packaging ninja && "  # both build from source, against the torch that is here
 _INSTALL = {
-    "mamba-ssm": f"{_TOOLS}MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation mamba-ssm",
-    "causal-conv1d": f"{_TOOLS}pip install --no-build-isolation causal-conv1d",
+    "mamba-ssm": f"{_TOOLS}MAMBA_KEEP_CUDA_BUILD=TRUE pip install {_BUILD} mamba-ssm",
+    "causal-conv1d": f"{_TOOLS}pip install {_BUILD} causal-conv1d",
 }
 
 
@@ -87,7 +88,10 @@ def find(name: KernelName) -> Kernel:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         version = ""
-    return Kernel(name, module, function, version, why_not, _INSTALL[package])
+    install = _INSTALL[package]
+    if version and function is None:  # there without this kernel, or built for another torch: pip would do nothing
+        install = install.replace(_BUILD, f"{_BUILD} --no-deps --no-cache-dir --force-reinstall")
+    return Kernel(name, module, function, version, why_not, install)
 
 
 def _import(name: KernelName) -> Callable[..., Any]:

@@ -7,9 +7,11 @@ import pytest
 
 from mambascope.analysis.evaluate.curve import curve_rows
 from mambascope.analysis.evaluate.position_sums import PositionSums, edges_for
+from mambascope.analysis.methods import SETS
 from mambascope.figures.cli import main
 from mambascope.figures.evaluate import evaluation_figure
 from mambascope.figures.style import METHODS
+from mambascope.spectra.scales import scaling
 from mambascope.spectra.zoo import text_files
 
 
@@ -111,3 +113,18 @@ def test_tables_and_the_figure_are_written_and_stay_the_same(capsys, texts, tmp_
 def test_what_cannot_be_is_refused(capsys, words, message):
     assert main(["evaluate", "mamba2-tiny", *words]) == 3
     assert message in capsys.readouterr().err
+
+
+def test_sets_of_methods(capsys, texts, monkeypatch):
+    monkeypatch.setitem(SETS, "some", ("none", "constant:2"))
+    found, _ = evaluated(capsys, texts, "--lengths", "256", "--methods", "some,,none")
+    assert [row["method"] for row in found["rows"]] == ["none", "constant:2"]
+
+
+def test_a_file_of_scales_that_changed_is_another_run(capsys, texts, tmp_path):
+    file, words = tmp_path / "s.json", ["--lengths", "256", "--methods", f"none,scales:{tmp_path / 's.json'}"]
+    scaling("a", 2.0).save(file)
+    evaluated(capsys, texts, *words, "-o", tmp_path / "run")
+    scaling("a", 0.25).save(file)
+    assert main(["evaluate", "mamba2-tiny", "--text", *map(str, texts), *words, "-o", str(tmp_path / "run")]) == 3
+    assert "s.json" in capsys.readouterr().err

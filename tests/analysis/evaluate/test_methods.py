@@ -196,3 +196,55 @@ def test_methods_that_differ_by_length_are_run_for_each(make_model, tmp_path):
         (scales,) = (s for s in GRIDS["a"] if f"{s:.3g}" == f"{chosen[str(row.length)]:.3g}")
         expected = token_bits(model, passages.tokens[:, : row.length], scaling("a", scales)).mean()
         assert row.bits_per_token == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_rule_for_a_length_is_not_shown_on_texts_that_end_before(make_model):
+    """The curve of such a method, and of the control beside it, is of the documents that reach its length."""
+    texts = (*documents(3, 2), documents(4, 1, 50)[0])
+    passages = cut_passages(texts, L, shorter=[32])
+    job = evaluation(make_model("mamba2"), passages, validation=documents(2))
+    found = job.run(["none", "longmamba", "fresh-window"])
+    by_method = {m: [row for row in found.curve if row.method == m] for m in ("none", "longmamba", "fresh-window")}
+    assert {row.documents for row in by_method["none"] if row.stop <= 32} == {3}
+    assert {row.documents for row in by_method["longmamba"]} == {2}
+    assert {(r.length, r.documents) for r in found.rows if r.method == "longmamba"} == {(32, 3), (L, 2)}
+    alone = evaluation(make_model("mamba2"), cut_passages(texts[:2], L)).run(["longmamba", "fresh-window"])
+    assert [row for row in alone.curve if row.method == "longmamba"] == by_method["longmamba"]
+
+
+def test_whole_prompts_run_one_at_a_time(make_model):
+    class Rows(DropsEarly):
+        def __init__(self):
+            super().__init__(LAST + 1)
+            self.most = 0
+
+        def __call__(self, layer, position, dynamics):
+            self.most = max(self.most, dynamics.dt.shape[0])
+            return super().__call__(layer, position, dynamics)
+
+        def kept(self, layer, position):
+            return None
+
+    rule, passages = Rows(), cut_passages(documents(3), L)
+    whole = score_setup(Setup(make_model("mamba2"), rule), passages, edges_for([L]), batch=3)
+    assert rule.most == 1
+    plain = score_setup(Setup(make_model("mamba2")), passages, edges_for([L]), batch=3)
+    np.testing.assert_allclose(whole.whole(L), plain.whole(L), rtol=1e-6)
+
+
+def test_a_reference_without_a_tail_is_told(make_model):
+    passages = cut_passages(documents(3), 256)  # the last 100 tokens do not reach back to its middle
+    job = evaluation(make_model("mamba2"), passages, lengths=[256], reference="decimamba:0")
+    found = job.run(["none", "decimamba:0"])
+    assert found.pairs == ()
+    assert any("no differences from decimamba:0 at 256" in note for note in job.notes)
+
+
+def test_progress_is_foreseen(make_model):
+    """What was ticked is near what was planned, for every way of running."""
+    methods = ["none", "fresh-window", "spectrum", "decimamba", "longmamba", "constant:a:best", "state-passing:noise"]
+    texts = documents(2, 3, 2000)
+    job = evaluation(make_model("mamba2"), validation=texts, calibration=documents(1, 3, 2000))
+    ticked = []
+    job.run(methods, tick=ticked.append)
+    assert 0.5 < sum(ticked) / job.planned_tokens(methods) < 2

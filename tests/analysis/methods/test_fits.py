@@ -6,7 +6,7 @@ import pytest
 from mambascope.analysis.calibration import calibrate
 from mambascope.analysis.evaluate.bits import token_bits
 from mambascope.analysis.methods import Fitted, find_method, fit
-from mambascope.analysis.methods.constants import GRIDS
+from mambascope.analysis.methods.constants import GRIDS, coarse, near
 from mambascope.analysis.proposal import propose_for
 from mambascope.analysis.runs import RunFolder
 from mambascope.spectra.errors import RefusedInputError, ScaleError
@@ -29,17 +29,50 @@ def test_grids_are_log_spaced_and_hold_the_model_as_it_is(kind):
 
 
 @pytest.mark.parametrize("arch", ["mamba", "mamba2"])
-def test_the_best_constant_is_the_one_with_the_fewest_tail_bits_on_validation_text(make_task, arch):
+def test_the_best_constant_is_the_one_with_the_fewest_tail_bits_of_those_tried(make_task, arch):
     task = make_task(arch)
     found = fit(find_method("constant:a:best"), task)
     ids = np.stack([document.ids[:128] for document in task.texts.validation])
-    bits = {s: token_bits(task.model, ids, scaling("a", s)) for s in GRIDS["a"]}
     for length in task.lengths:
-        tails = {s: float(each[:, length // 2 - 1 : length - 1].mean()) for s, each in bits.items()}
-        assert float(found.at(length).factors[0].values) == min(tails, key=lambda s: tails[s])
         told = {c.factor: c.tail_bits for c in found.choices if c.length == length}
-        np.testing.assert_allclose([told[s] for s in GRIDS["a"]], list(tails.values()), rtol=1e-6)
-    assert found.passes == len(GRIDS["a"]) * 2 * 128 / task.fit_length
+        bits = {s: token_bits(task.model, ids, scaling("a", s))[:, length // 2 - 1 : length - 1].mean() for s in told}
+        np.testing.assert_allclose(list(told.values()), list(bits.values()), rtol=1e-6)
+        assert float(found.at(length).factors[0].values) == min(told, key=lambda s: told[s])
+        assert {GRIDS["a"][k] for k in coarse(GRIDS["a"])} <= set(told)
+    longest = {c.factor: max(x.length for x in found.choices if x.factor == c.factor) for c in found.choices}
+    assert found.passes == 2 * sum(longest.values()) / task.fit_length  # 2 validation texts
+
+
+def searched(bits, grid):
+    """Search a curve known in full; return the choice and how many candidates were tried."""
+    seen = {k: bits[k] for k in coarse(grid)}
+    seen |= {k: bits[k] for k in near(seen, grid)}
+    usable = {k: v for k, v in seen.items() if v is not None}
+    return min(usable, key=lambda k: usable[k]), len(seen)
+
+
+@pytest.mark.parametrize("kind", ["a", "a_power", "dt"])
+def test_a_search_from_coarse_to_fine_finds_the_bottom_of_any_valley(kind):
+    """Every place of the bottom, slopes of any steepness on either side."""
+    grid, rng = GRIDS[kind], np.random.default_rng(0)
+    for bottom in range(len(grid)):
+        for _ in range(20):
+            steps = rng.exponential(size=len(grid) - 1)
+            bits = np.concatenate([[0.0], np.cumsum(np.where(np.arange(len(steps)) < bottom, -steps, steps))]).tolist()
+            found, tried = searched(bits, grid)
+            assert found == bottom
+            assert tried <= 0.8 * len(grid)
+
+
+def test_a_search_finds_a_valley_of_one_candidate_beside_1_and_goes_everywhere_if_nothing_runs():
+    grid = GRIDS["dt"]  # 1 is number 16
+    bits = [1.0 + k for k in range(25)]
+    bits[15] = 0.5  # between 12 and 16, where every fourth shows a slope
+    assert searched(bits, grid)[0] == 15
+    broken = [None] * 24 + [None]
+    assert near(dict.fromkeys(coarse(grid)), grid) == list(range(25))
+    broken[3] = 2.0
+    assert searched(broken, grid) == (3, 25)
 
 
 def test_lengths_beyond_the_validation_text_take_the_choice_at_its_end(make_task):

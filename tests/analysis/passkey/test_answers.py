@@ -14,6 +14,7 @@ from mambascope.analysis.passkey.answers import (
     forced_solved,
     generate_answers,
     is_solved,
+    solver,
 )
 from mambascope.analysis.passkey.task import Examples
 from mambascope.spectra.checkpoint import open_checkpoint
@@ -126,3 +127,41 @@ def test_one_forward_is_for_bytes_alone(word_task):
     examples = word_task.examples(100, 0.5, 2)
     with pytest.raises(RefusedInputError, match="generate the answers instead"):
         forced_solved(digit_writer("mamba2"), examples)
+
+
+@pytest.mark.parametrize("arch", ["mamba", "mamba2"])
+def test_a_first_state_is_read_on_from_in_both_ways(byte_task, arch):
+    model = digit_writer(arch)
+    for block in model.stream(np.arange(40)[None]):
+        state = block.state
+    plain = scrambled(byte_task.examples(70, 0.5, 30))
+    answers = generate_answers(model, plain, decode_bytes, state=state, batch=7)
+    longer = [dataclasses.replace(i, ids=np.concatenate([np.arange(40), i.ids])) for i in plain.items]
+    whole = Examples(plain.context_tokens, plain.prompt_tokens + 40, 0.5, tuple(longer))
+    assert answers == generate_answers(model, whole, decode_bytes)
+    assert answers != generate_answers(model, plain, decode_bytes)
+    examples = with_keys(plain, answers)
+    solved = [is_solved(answer, item.key) for answer, item in zip(answers, examples.items, strict=True)]
+    assert 0 < sum(solved) < 20
+    assert solver(model, decode_bytes, state=state)(examples).tolist() == solved
+    assert solver(model, lambda ids: decode_bytes(ids), state=state)(examples).tolist() == solved  # by generation
+
+
+def test_the_solver_reads_one_forward_only_where_that_is_exact(byte_task, monkeypatch):
+    from mambascope.analysis.passkey import answers as module
+
+    class Rule:
+        def boundaries(self):
+            return ()
+
+        def __call__(self, layer, position, dynamics):
+            return dynamics
+
+    ways = []
+    monkeypatch.setattr(module, "forced_solved", lambda model, examples, **_: ways.append("forward"))
+    monkeypatch.setattr(module, "generate_answers", lambda *_, **__: ways.append("generation") or ["x", "y"])
+    model, examples = digit_writer("mamba2"), byte_task.examples(70, 0.5, 2)
+    for options in ({}, {"intervention": scaling("dt", 2.0)}, {"intervention": Rule()}, {"criterion": "word"}):
+        solver(model, decode_bytes, **options)(examples)
+    solver(model, str)(examples)
+    assert ways == ["forward", "forward", "generation", "generation", "generation"]
