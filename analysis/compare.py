@@ -1,30 +1,35 @@
 """Every method on every corpus at every length: the paper's Table 3, with intervals and what each method costs.
 
 A method is fitted once, on calibration text of one corpus (validation text of the same chooses where it chooses), as
-the published ones use one foreign set for all. Its scales are then scored on the test text of each corpus; one pass
-over the longest length gives all shorter ones. Methods that end at equal scales share a pass. Each fit and each pass is
-a cell of the run folder: a stopped comparison goes on where it was, and more methods can join a finished one.
+the published ones use one foreign set for all. What comes of it is then scored on the test text of each corpus; one
+pass over the longest length gives all shorter ones, and methods that do the same share it. Each fit and each pass is a
+cell of the run folder and a piece of work of its own, in this process or another: a stopped comparison goes on where it
+was, and more methods can join a finished one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.model import Model
 
-from .calibration.plan import make_plan
-from .compare_cells import Cut, Scored, Scorer, cut_corpus
-from .compare_rows import CompareRow, make_row, verdict
-from .evaluate.position_sums import LAST
-from .methods import Fitted, Method, Setup, Task, find_method, fit, setup_of
-from .methods.calibrated import Calibration
-from .methods.constants import CHOOSE_UP_TO, GRIDS, BestConstant
+from .compare_bench import Bench
+from .compare_best import Best, best_of, best_row
+from .compare_keys import Keys, PasskeyAsk
+from .compare_plan import ComparePlan, planned_tokens, with_needed
+from .compare_pool import run_pieces
+from .compare_rows import CompareRow, make_row
+from .compare_words import verdict
+from .costs import CostBook
+from .engine import check_engine
+from .methods import Fitted, Method, find_method
 from .methods.plain import FRESH
 from .runs import RunFolder
 from .study import Texts, Tick
+
+__all__ = ["ComparePlan", "Comparison", "planned_tokens", "run_compare", "run_comparisons", "with_needed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,12 @@ class Comparison:
     """The methods, fitted."""
     rows: tuple[CompareRow, ...]
     """One row a corpus, method and length."""
+    best: tuple[Best, ...] = ()
+    """The best method of each corpus and length: by tail bits, and by the last tokens."""
+    keys: Keys = field(default_factory=Keys)
+    """Pass keys found."""
+    costs: tuple[dict[str, Any], ...] = ()
+    """One row a method: what fitting took and how fast it runs, on this machine; other machines differ."""
 
     def corpora(self) -> list[str]:
         """Return the corpora, in their order."""
@@ -62,7 +73,25 @@ class Comparison:
     def verdicts(self) -> list[str]:
         """Say for each corpus and length who is ahead and by how much."""
         cells = dict.fromkeys((row.corpus, row.length) for row in self.rows)
-        return [verdict([r for r in self.rows if (r.corpus, r.length) == cell], self.reference) for cell in cells]
+        return [
+            verdict(
+                [r for r in self.rows if (r.corpus, r.length) == cell],
+                [b for b in self.best if (b.corpus, b.length) == cell],
+                self.reference,
+            )
+            for cell in cells
+        ]
+
+    def best_rows(self) -> list[dict[str, Any]]:
+        """Return one row a corpus and length: the best method, how sure that is, and how far the reference is."""
+        cells = dict.fromkeys((row.corpus, row.length) for row in self.rows)
+        return [
+            {"model": self.model} | best_row([b for b in self.best if (b.corpus, b.length) == cell]) for cell in cells
+        ]
+
+    def cost(self, method: str) -> dict[str, Any]:
+        """Return the row of a method's costs, empty where there is none."""
+        return next((row for row in self.costs if row["method"] == method), {})
 
     def method_rows(self) -> list[dict[str, Any]]:
         """Return one row a method: how it was made, from where, at what cost."""
@@ -91,7 +120,7 @@ class Comparison:
         ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return plain JSON values; what was measured by a clock is not among them."""
         return {
             "model": self.model,
             "train_length": self.train_length,
@@ -100,6 +129,8 @@ class Comparison:
             "reference": self.reference,
             "methods": self.method_rows(),
             "rows": [row.to_dict() for row in self.rows],
+            "best": self.best_rows(),
+            "keys": self.keys.to_dict(),
             "verdicts": self.verdicts(),
         }
 
@@ -107,10 +138,60 @@ class Comparison:
         return f"Comparison({self.model}: {len(self.fitted)} methods on {', '.join(self.corpora())})"
 
 
-def with_needed(methods: Sequence[Method], reference: str) -> tuple[Method, ...]:
-    """Add what every comparison needs: the unscaled model, the control, the reference."""
-    needed = [find_method(name) for name in ("none", FRESH, reference)]
-    return tuple({method.name: method for method in (*needed[:2], *methods, needed[2])}.values())
+def run_comparisons(
+    plans: Sequence[ComparePlan],
+    *,
+    run: RunFolder | None = None,
+    engine: str = "sequential",
+    jobs: int = 1,
+    tick: Tick = lambda _: None,
+) -> list[Comparison]:
+    """Fit every method to every model, and score it.
+
+    Args:
+        plans: one a model, each with a key of its own.
+        run: keeps every fit and every pass.
+        engine: where the work runs, see ``engine.ENGINES``; results do not depend on it.
+        jobs: worker processes.
+        tick: called with tokens as they pass through a model, those of kept cells at the start.
+
+    Returns:
+        The comparisons, in the order of the plans.
+
+    Raises:
+        RefusedInputError: a document is both calibration and test text, or a length below T, or an unknown engine.
+        TextError: too little text.
+    """
+    check_engine(engine, jobs)
+    nested = engine in {"sequential", "loky"}  # a cluster's machines may not see the folder
+    with CostBook.open(run) as book:
+        benches = [Bench(plan.checked(), run, book, nested=nested) for plan in plans]
+        fits = [piece for bench in benches for piece in bench.fits(tick)]
+        early = [piece for bench in benches for piece in bench.passes(tick)]  # of what needs no fit, beside long fits
+        run_pieces([*fits, *early], engine=engine, jobs=jobs, tick=tick)
+        late = [piece for bench in benches for piece in (*bench.passes(lambda _: None), *bench.key_pieces(tick))]
+        run_pieces(late, engine=engine, jobs=jobs, tick=tick)
+        return [_comparison(bench) for bench in benches]
+
+
+def _comparison(bench: Bench) -> Comparison:
+    plan, rows, best = bench.plan, [], []
+    fitted = {method.name: bench.fitted[method.name] for method in plan.methods}
+    for cut in bench.cuts:
+        scored = {(name, n): bench.scored(cut, name, n) for name in fitted for n in cut.lengths}
+        rows += [
+            make_row(
+                cut, each, n, scored[name, n], scored[FRESH, n], scored[plan.reference, n], scored["none", n]
+            )
+            for name, each in fitted.items() for n in cut.lengths
+        ]  # fmt: skip
+        for n in cut.lengths:
+            here = {name: scored[name, n] for name in fitted if name != FRESH}
+            best += [found for by in ("tail", "last") if (found := best_of(cut, here, n, plan.reference, by))]
+    return Comparison(
+        plan.model.name, plan.train_length, plan.fit_on, plan.fit_length, plan.reference, tuple(fitted.values()),
+        tuple(rows), tuple(best), bench.found_keys(), tuple(bench.cost_rows()),
+    )  # fmt: skip
 
 
 def run_compare(
@@ -129,11 +210,14 @@ def run_compare(
     steps: int | None = None,
     seed: int = 0,
     batch: int = 8,
+    passkey: PasskeyAsk | None = None,
     run: RunFolder | None = None,
     key: str = "",
+    engine: str = "sequential",
+    jobs: int = 1,
     tick: Tick = lambda _: None,
 ) -> Comparison:
-    """Fit every method and score it.
+    """Fit every method to one model, and score it.
 
     Args:
         model: a loaded model.
@@ -150,8 +234,11 @@ def run_compare(
         steps: steps of every calibration. Default: each method's own.
         seed: of every random draw.
         batch: passages that run side by side.
+        passkey: keys to ask for, too. Default: none.
         run: keeps every fit and every pass.
         key: name of the model in the run folder.
+        engine: where the work runs, see ``engine.ENGINES``.
+        jobs: worker processes.
         tick: called with tokens as they pass through the model.
 
     Returns:
@@ -161,103 +248,8 @@ def run_compare(
         RefusedInputError: a document is both calibration and test text, or a length below T.
         TextError: too little text.
     """
-    if min(lengths) < train_length:
-        raise RefusedInputError(f"--lengths {min(lengths)}: expected at least the training length {train_length}")
-    chosen = with_needed(methods, reference)
-    base = corpora[fit_on]
-    tests = tuple(d for each in corpora.values() for d in each.test)
-    Texts(base.calibration, base.validation, tests).check()
-    prefix = f"{key}/" if key else ""
-    task = Task(
-        model, base, train_length, tuple(sorted(lengths)), fit_length, seed=seed, steps=steps, run=run, prefix=prefix,
-        tick=tick,
+    plan = ComparePlan(
+        model, corpora, tuple(methods), tuple(lengths), train_length, fit_length, fit_on, starts, documents,
+        longest or {}, reference, steps, seed, batch, passkey, key,
     )  # fmt: skip
-    cuts = _cuts(corpora, lengths, train_length, starts, documents, longest)
-    fitted = {method.name: fit(method, task) for method in chosen}
-    rows = [row for cut in cuts for row in _rows(Scorer(cut, batch, run, prefix, tick), fitted, task, reference)]
-    return Comparison(model.name, train_length, fit_on, fit_length, reference, tuple(fitted.values()), tuple(rows))
-
-
-def _rows(scorer: Scorer, fitted: Mapping[str, Fitted], task: Task, reference: str) -> list[CompareRow]:
-    """Score all methods on one corpus."""
-    cut, model = scorer.cut, task.model
-    setups = {(name, n): setup_of(each, model, n, LAST + 1) for name, each in fitted.items() for n in cut.lengths}
-    for (_, length), setup in setups.items():
-        scorer.expect(setup, length)
-    plain = Setup(model)
-    control, unscaled = scorer.control(plain, task.train_length), scorer(plain)
-
-    def scored(name: str, length: int) -> Scored:
-        if name == FRESH:
-            return control
-        setup = setups[name, length]
-        at_home = setup_of(fitted[name], model, task.train_length, LAST + 1) if setup.by_length else setup
-        return scorer(setup, at_home)
-
-    return [
-        make_row(cut, each, n, scored(name, n), control, scored(reference, n), unscaled)
-        for name, each in fitted.items() for n in cut.lengths
-    ]  # fmt: skip
-
-
-def _cuts(
-    corpora: Mapping[str, Texts],
-    lengths: Sequence[int],
-    train_length: int,
-    starts: int,
-    documents: int | None,
-    longest: Mapping[str, int] | None,
-) -> list[Cut]:
-    cuts = []
-    for name, texts in corpora.items():
-        here = [n for n in lengths if n <= (longest or {}).get(name, max(lengths))]
-        cuts.append(cut_corpus(name, texts.test, here, train_length, starts, documents))
-    return cuts
-
-
-def planned_tokens(
-    corpora: Mapping[str, Texts],
-    methods: Sequence[Method],
-    lengths: Sequence[int],
-    *,
-    train_length: int,
-    fit_length: int,
-    fit_on: str,
-    starts: int = 1,
-    documents: int | None = None,
-    longest: Mapping[str, int] | None = None,
-    steps: int | None = None,
-) -> int:
-    """Estimate how many tokens a comparison runs through the model, for a progress bar.
-
-    Args:
-        corpora: texts by name of the corpus.
-        methods: what is compared.
-        lengths: lengths that are reported.
-        train_length: T.
-        fit_length: tokens of a window of a calibration.
-        fit_on: corpus that methods are fitted on.
-        starts: passages of a document at most.
-        documents: documents of a corpus at most.
-        longest: longest length to read of single corpora.
-        steps: steps of every calibration.
-
-    Returns:
-        Tokens.
-    """
-    cuts = _cuts(corpora, lengths, train_length, starts, documents, longest)
-    a_pass = sum(cut.passages.tokens.size + cut.windows.tokens.size for cut in cuts)
-    validation = [len(d) for d in corpora[fit_on].validation]
-    reach = max((n for n in lengths if n <= min(max(validation), CHOOSE_UP_TO * train_length)), default=min(lengths))
-    total = 0.0
-    for method in methods:
-        total += a_pass * (2 if method.name == FRESH else 1)
-        if isinstance(method, BestConstant):
-            total += len(GRIDS[method.kind]) * reach * sum(n >= reach for n in validation)
-        if isinstance(method, Calibration):
-            plan = make_plan(
-                train_length=train_length, target_length=fit_length, kind=method.kind, granularity=method.granularity,
-                start=method.start, method=method.method, seed=0, steps=steps or method.steps,
-            )  # fmt: skip
-            total += plan.expected_passes() * fit_length
-    return round(total)
+    return run_comparisons([plan], run=run, engine=engine, jobs=jobs, tick=tick)[0]

@@ -1,24 +1,24 @@
-"""The cells of a comparison: which test passages a corpus gives, and scales scored on them, each set once."""
+"""The cells of a comparison: which test passages a corpus gives, and one pass over them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mambascope.spectra.dynamics import WholePrompt
 from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
+from mambascope.spectra.model import Model
 from mambascope.spectra.tokens import Document
 
-from .arrays import Arrays, kept_arrays
-from .evaluate.bits import WINDOWS_AT_ONCE, Floats
+from .arrays import Arrays
+from .evaluate.bits import Floats
 from .evaluate.intervals import by_document
-from .evaluate.passages import Ints, Passages, cut_passages
-from .evaluate.position_sums import PositionSums, edges_for, score_fresh
+from .evaluate.passages import Passages, cut_passages
+from .evaluate.position_sums import LAST, PositionSums, edges_for, score_fresh
 from .evaluate.setups import score_setup
-from .methods.method import Setup
-from .methods.plain import FRESH
-from .runs import RunFolder
+from .methods import Fitted, setup_of
 from .study import Tick, token_counter
 
 MIN_DOCUMENTS = 6
@@ -31,7 +31,7 @@ books is then known to 0.002 bits, as differences on the same windows vary littl
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One set of scales on one corpus."""
+    """One way to run the model, on one corpus."""
 
     sums: PositionSums
     """Bits of the long passages."""
@@ -57,13 +57,22 @@ class Cut:
     lengths: tuple[int, ...]
     """Lengths that are reported."""
 
+    def whole(self, scored: Scored, length: int) -> Floats:
+        """Return the bits of each document; none where only the last tokens have any."""
+        return by_document(scored.sums.whole(length), self.passages)
+
     def tail(self, scored: Scored, length: int) -> Floats:
-        """Return the tail bits of each document."""
+        """Return the tail bits of each document; none where only the last tokens have any."""
         return by_document(scored.sums.tail(length), self.passages)
 
-    def inside(self, scored: Scored) -> Floats:
-        """Return the bits inside the training length of each document."""
-        return by_document(scored.inside.whole(self.windows.length), self.windows)
+    def last(self, scored: Scored, length: int) -> Floats:
+        """Return the bits of the last tokens of each document."""
+        return by_document(scored.sums.last(length), self.passages)
+
+    def inside(self, scored: Scored, *, last: bool = False) -> Floats:
+        """Return the bits inside the training length of each document, of all tokens or of the last ones."""
+        read = scored.inside.last if last else scored.inside.whole
+        return by_document(read(self.windows.length), self.windows)
 
 
 def reached(documents: Sequence[Document], lengths: Sequence[int], enough: int = MIN_DOCUMENTS) -> tuple[int, ...]:
@@ -112,62 +121,49 @@ def cut_corpus(
     return Cut(name, cut_passages(kept, here[-1], starts), cut_passages(kept, train_length, WINDOWS_INSIDE), here)
 
 
-class Scorer:
-    """Scores setups on one corpus; equal ones are run once, as far as any method needs them."""
+@dataclass(frozen=True)
+class Pass:
+    """One pass of one setup over the passages of a corpus: what a worker is given."""
 
-    def __init__(self, cut: Cut, batch: int, run: RunFolder | None, prefix: str, tick: Tick) -> None:
-        self.cut, self.batch, self.run = cut, batch, run
-        self.prefix, self.tick, self.watch = f"{prefix}sums/{cut.corpus}/", tick, [token_counter(tick)]
-        self._far: dict[str, int] = {}
-        self._seen: dict[str, Scored] = {}
+    fitted: Fitted
+    """The method."""
+    model: Model
+    """The model it was fitted to."""
+    passages: Passages
+    """What is read."""
+    lengths: tuple[int, ...]
+    """Lengths that are wanted; the last one is read."""
+    setup_length: int
+    """Length that the method is told."""
+    batch: int
+    """Passages that run side by side."""
+    control_T: int | None = None
+    """T, where this is the fresh-window control."""
 
-    def expect(self, setup: Setup, length: int) -> None:
-        """Say before any scoring that a length will be asked of a setup."""
-        self._far[setup.name] = max(length, self._far.get(setup.name, 0))
+    @property
+    def tokens(self) -> int:
+        """Tokens that pass through the model."""
+        return len(self.passages) * self.lengths[-1] * (1 if self.control_T is None else 2)
 
-    def __call__(self, setup: Setup, within: Setup | None = None) -> Scored:
-        """Return a setup scored on this corpus.
 
-        Args:
-            setup: how the model runs on the long passages.
-            within: how it runs on windows of the training length, where the method knows how much it will read.
-                Default: the same.
+def run_pass(job: Pass, tick: Tick) -> Arrays:
+    """Score one setup on the passages of one corpus.
 
-        Returns:
-            The sums.
-        """
-        name, inside = setup.name, within or setup
-        if name not in self._seen:
-            far, windows = self._far[name], self.cut.windows
-            edges = edges_for([n for n in self.cut.lengths if n <= far])
-            self._seen[name] = Scored(
-                self._kept(f"{name}-{far}", lambda: self._sums(setup, self.cut.passages, edges, self.batch)),
-                self._kept(
-                    f"{inside.name}-inside",
-                    lambda: self._sums(inside, windows, edges_for([windows.length]), WINDOWS_AT_ONCE),
-                ),
-            )
-        return self._seen[name]
+    Args:
+        job: what to run.
+        tick: called with tokens.
 
-    def control(self, unscaled: Setup, train_length: int) -> Scored:
-        """Score the fresh-window control; inside the training length it is the unscaled model."""
-
-        def fresh() -> PositionSums:
-            edges = edges_for(self.cut.lengths)
-            return score_fresh(unscaled.model, self.cut.passages, edges, train_length, observers=self.watch)
-
-        return Scored(self._kept(FRESH, fresh), self(unscaled).inside)
-
-    def _sums(self, setup: Setup, passages: Passages, edges: Ints, batch: int) -> PositionSums:
-        try:
-            return score_setup(setup, passages, edges, batch=batch, tick=self.tick)
-        except NonFiniteStateError:
-            return PositionSums(edges, np.full((len(passages), len(edges) - 1), np.inf))
-
-    def _kept(self, name: str, compute: Callable[[], PositionSums]) -> PositionSums:
-        def arrays() -> Arrays:
-            return compute().arrays()
-
-        return PositionSums.of_arrays(
-            arrays() if self.run is None else kept_arrays(self.run, self.prefix + name, arrays)
-        )
+    Returns:
+        The sums; infinite where a state broke down numerically.
+    """
+    edges = edges_for(job.lengths)
+    if job.control_T is not None:
+        watch = [token_counter(tick)]
+        return score_fresh(job.model, job.passages, edges, job.control_T, observers=watch).arrays()
+    setup = setup_of(job.fitted, job.model, job.setup_length, LAST + 1)
+    whole = isinstance(setup.intervention, WholePrompt)  # such a passage takes memory in proportion to its length
+    batch = 1 if whole else job.batch
+    try:
+        return score_setup(setup, job.passages, edges, batch=batch, tick=tick).arrays()
+    except NonFiniteStateError:
+        return PositionSums(edges, np.full((len(job.passages), len(edges) - 1), np.inf)).arrays()

@@ -1,14 +1,16 @@
-"""What a comparison says: one row a corpus, method and length, and in words who is ahead and by how much."""
+"""What a comparison says of one method on one corpus at one length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from .compare_cells import Cut, Scored
 from .evaluate.bits import Floats
-from .evaluate.intervals import by_document, interval, paired
+from .evaluate.intervals import interval, paired
 from .methods import Fitted
 from .methods.plain import FRESH
 
@@ -26,13 +28,14 @@ class CompareRow:
     factor: float | None
     """The factor, where one constant was chosen for this length."""
     bits: float | None
-    """Bits per token over all scored tokens; None, as all that follows, where the run broke down numerically."""
+    """Bits per token over all scored tokens; None, as all that follows, where the run broke down numerically, and where
+    a method gives losses for the last tokens alone."""
     perplexity: float | None
     """exp of the mean loss, documents weighing the same; None where it overflows."""
     tail_bits: float | None
     """Bits per token over the second half."""
     last_bits: float | None
-    """Bits per token over the last 100 tokens."""
+    """Bits per token over the last 100 tokens, which every method has."""
     harm: float | None
     """Tail bits less the fresh-window control's."""
     harm_low: float | None
@@ -47,9 +50,23 @@ class CompareRow:
     """Upper end."""
     difference_p: float | None
     """p-value of sign flips over documents."""
+    last_harm: float | None
+    """Bits of the last 100 tokens less the fresh-window control's."""
+    last_harm_low: float | None
+    """Lower end of its interval."""
+    last_harm_high: float | None
+    """Upper end."""
+    last_difference: float | None
+    """Bits of the last 100 tokens less the reference's, on the same documents."""
+    last_difference_low: float | None
+    """Lower end of its interval."""
+    last_difference_high: float | None
+    """Upper end."""
+    last_difference_p: float | None
+    """p-value of sign flips over documents."""
     inside: float | None
     """Bits per token of fresh windows of T tokens, less the unscaled model's: what is lost inside the training length.
-    None for the control."""
+    Over their last 100 tokens where a method gives no other losses. None for the control."""
     inside_low: float | None
     """Lower end of its interval."""
     inside_high: float | None
@@ -72,12 +89,16 @@ Ends = tuple[float | None, float | None, float | None, float | None]
 _NONE: Ends = (None, None, None, None)
 
 
-def _less(bits: Callable[[Scored, int], Floats], one: Scored, other: Scored, length: int) -> Ends:
-    """Return mean, interval and p-value of a difference by document; nothing where a state broke down."""
-    if not (one.finite and other.finite):
+def difference(one: Floats, other: Floats) -> Ends:
+    """Return mean, interval and p-value of a difference by document; nothing where one side has no numbers."""
+    if not len(one) or not len(other):
         return _NONE
-    found = paired(bits(one, length), bits(other, length))
+    found = paired(one, other)
     return found.mean, found.low, found.high, found.p
+
+
+def _mean(values: Floats) -> float | None:
+    return interval(values).mean if len(values) else None
 
 
 def make_row(
@@ -97,11 +118,15 @@ def make_row(
     Returns:
         The row.
     """
-    usable = scored.finite
-    whole = interval(by_document(scored.sums.whole(length), cut.passages)).mean if usable else None
-    harm = _less(cut.tail, scored, control, length)
-    against = _less(cut.tail, scored, reference, length)
-    inside = _NONE if fitted.method == FRESH else _less(lambda of, _: cut.inside(of), scored, unscaled, length)
+    nothing = np.empty(0)
+
+    def read(bits: Callable[[Scored, int], Floats], of: Scored) -> Floats:
+        return bits(of, length) if of.finite else nothing
+
+    whole, tail, last = (_mean(read(bits, scored)) for bits in (cut.whole, cut.tail, cut.last))
+    harm, last_harm = (difference(read(bits, scored), read(bits, control)) for bits in (cut.tail, cut.last))
+    against, last_against = (difference(read(bits, scored), read(bits, reference)) for bits in (cut.tail, cut.last))
+    inside = _NONE if fitted.method == FRESH else _lost(cut, scored, unscaled)
     scales = fitted.at(length)
     factor = float(scales.factors[0].values) if scales is not None and fitted.by_length else None
     return CompareRow(
@@ -111,8 +136,8 @@ def make_row(
         factor=factor,
         bits=whole,
         perplexity=None if whole is None or whole >= 1024 else 2**whole,
-        tail_bits=float(cut.tail(scored, length).mean()) if usable else None,
-        last_bits=float(by_document(scored.sums.last(length), cut.passages).mean()) if usable else None,
+        tail_bits=tail,
+        last_bits=last,
         harm=harm[0],
         harm_low=harm[1],
         harm_high=harm[2],
@@ -120,6 +145,13 @@ def make_row(
         difference_low=against[1],
         difference_high=against[2],
         difference_p=against[3],
+        last_harm=last_harm[0],
+        last_harm_low=last_harm[1],
+        last_harm_high=last_harm[2],
+        last_difference=last_against[0],
+        last_difference_low=last_against[1],
+        last_difference_high=last_against[2],
+        last_difference_p=last_against[3],
         inside=inside[0],
         inside_low=inside[1],
         inside_high=inside[2],
@@ -130,44 +162,9 @@ def make_row(
     )
 
 
-def verdict(rows: Sequence[CompareRow], reference: str) -> str:
-    """Say who is ahead in one corpus at one length.
-
-    Args:
-        rows: one a method, all of one corpus and length.
-        reference: the method that differences are taken to.
-
-    Returns:
-        One or two sentences.
-    """
-    usable = [(row.tail_bits, row) for row in rows if row.method != FRESH and row.tail_bits is not None]
-    where = f"{rows[0].corpus}, {rows[0].length} tokens ({rows[0].documents} documents)"
-    if not usable:
-        return f"{where}: every method broke down numerically."
-    best = min(usable, key=lambda pair: pair[0])[1]
-    told = f"{where}: {best.method} has the fewest tail bits, {best.tail_bits:.4f}"
-    if best.harm is not None:
-        told += f", {_signed(best.harm, best.harm_low, best.harm_high)} against the fresh-window control"
-    others = [row for _, row in sorted(usable, key=lambda pair: pair[0]) if row.method not in {best.method, reference}]
-    if best.method != reference:
-        told += f"; {_against(best, reference)}"
-    elif others:
-        told += f". Next is {others[0].method}, {_against(others[0], reference)}"
-    constants = [row for row in others if row.method.startswith("constant:")]
-    if constants and (best.method != reference or constants[0] is not others[0]):
-        told += f". Next constant: {constants[0].method}, {_against(constants[0], reference)}"
-    return f"{told}."
-
-
-def _signed(mean: float, low: float | None, high: float | None) -> str:
-    ends = "" if low is None or high is None else f" [{low:+.4f}, {high:+.4f}]"
-    return f"{mean:+.4f}{ends}"
-
-
-def _against(row: CompareRow, reference: str) -> str:
-    """Say how a row compares with the reference."""
-    if row.difference is None:
-        return f"not to be compared with {reference}, which broke down"
-    low, high = row.difference_low, row.difference_high
-    sure = low is not None and high is not None and not low <= 0 <= high
-    return f"{_signed(row.difference, low, high)} against {reference}{'' if sure else ' (not told apart)'}"
+def _lost(cut: Cut, scored: Scored, unscaled: Scored) -> Ends:
+    """Return what a method loses inside the training length, on the tokens for which it gives losses."""
+    if not (scored.finite and unscaled.finite):
+        return _NONE
+    last = not len(cut.inside(scored))
+    return difference(cut.inside(scored, last=last), cut.inside(unscaled, last=last))

@@ -8,6 +8,7 @@ does the rest; dask and ray are the user's choice and imported only when asked f
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import time
 import warnings
@@ -27,6 +28,18 @@ class WorkerError(MambascopeError):
     """A worker process died; what was finished before is kept."""
 
     exit_code = 5
+
+
+class TravelledError(MambascopeError):
+    """A worker's error that cannot be sent as what it is: its message and exit code are."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[type[TravelledError], tuple[str, int]]:
+        """Say how it is made again on the other side."""
+        return type(self), (str(self), self.exit_code)
 
 
 @contextmanager
@@ -92,10 +105,21 @@ def run_piece(function: Callable[..., Any], arguments: tuple[Any, ...], caller: 
 
     Returns:
         What the function returns.
+
+    Raises:
+        MambascopeError: of the function.
+        TravelledError: in its place where pickle cannot make it again.
     """
     if os.getpid() != caller and os.getppid() == caller:  # not a worker of a cluster, which outlives its clients
         _watch_parent()
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    except MambascopeError as problem:
+        try:
+            pickle.loads(pickle.dumps(problem))
+        except TypeError:  # its class takes other arguments than the message
+            raise TravelledError(str(problem), problem.exit_code) from None
+        raise
 
 
 def check_engine(engine: str, jobs: int) -> None:
@@ -138,14 +162,51 @@ def run_in_order(
         RefusedInputError: an engine that is not known or not installed, or fewer than one worker.
         WorkerError: a worker process died.
     """
+    for _, result in _results(function, pieces, engine, jobs, "generator"):
+        yield result
+
+
+def run_as_done(
+    function: Callable[..., Any], pieces: Sequence[tuple[Any, ...]], *, engine: str = "sequential", jobs: int = 1
+) -> Iterator[tuple[int, Any]]:
+    """Call a function with each piece's arguments; a result that is there waits for no other.
+
+    Args:
+        function: an importable function of ``mambascope``.
+        pieces: arguments of each call, the longest work first, so that no worker is left with it in the end.
+        engine: one of ``ENGINES``.
+        jobs: worker processes, where the engine starts them.
+
+    Yields:
+        The number of a piece and what its call returned, in the order in which calls end.
+
+    Raises:
+        RefusedInputError: an engine that is not known or not installed, or fewer than one worker.
+        WorkerError: a worker process died.
+    """
+    yield from _results(function, pieces, engine, jobs, "generator_unordered")
+
+
+def runs_here(engine: str, jobs: int) -> bool:
+    """Return True where no worker process is started."""
+    return engine == "sequential" or (engine == "loky" and jobs == 1)
+
+
+def _numbered(number: int, function: Callable[..., Any], piece: tuple[Any, ...], caller: int) -> tuple[int, Any]:
+    return number, run_piece(function, piece, caller)
+
+
+def _results(
+    function: Callable[..., Any], pieces: Sequence[tuple[Any, ...]], engine: str, jobs: int, order: str
+) -> Iterator[tuple[int, Any]]:
     check_engine(engine, jobs)
-    if engine == "sequential" or (engine == "loky" and jobs == 1):
-        for piece in pieces:
-            yield function(*piece)
+    if runs_here(engine, jobs):
+        for number, piece in enumerate(pieces):
+            yield number, function(*piece)
         return
     with _backend(engine, jobs):
-        results = joblib.Parallel(return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)(
-            joblib.delayed(run_piece)(function, piece, os.getpid()) for piece in pieces
+        results = joblib.Parallel(return_as=order, pre_dispatch="2*n_jobs", batch_size=1, max_nbytes=None)(
+            joblib.delayed(_numbered)(number, function, piece, os.getpid()) for number, piece in enumerate(pieces)
         )
         try:
             yield from results

@@ -36,6 +36,14 @@ _LOOKS = {
     "constant:a:best": ("best constant on A", "#009E73", "s", ":"),
     "constant:a_power:best": ("best constant power", "#44AA99", "<", ":"),
     "constant:dt:best": ("best constant on dt", "#117733", ">", ":"),
+    "decimamba": ("DeciMamba", "#B8860B", "X", "-."),
+    "longmamba": ("LongMamba", "#661100", "<", "-."),
+    "longmamba:bound": ("LongMamba, bound", "#661100", ">", "-."),
+    "longmamba:norm": ("LongMamba, norm", "#661100", "^", "-."),
+    "winsorize": ("winsorized", "#6699CC", "v", "-."),
+    "state-passing": ("state of other text", "#AA4466", "o", "-."),
+    "state-passing:noise": ("state of noise", "#AA4466", "s", "-."),
+    "full-finetuning": ("all weights trained", "#333333", "*", "-."),
 }
 _SPARE = (("#999933", "*"), ("#661100", "h"), ("#6699CC", "H"), ("#AA4466", "1"), ("#888888", "8"))
 """For methods without a look of their own; they repeat."""

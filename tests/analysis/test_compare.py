@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mambascope.analysis.compare import planned_tokens, run_compare
+from mambascope.analysis.compare import ComparePlan, planned_tokens, run_compare
 from mambascope.analysis.compare_cells import reached
 from mambascope.analysis.evaluate.bits import fresh_window_bits, token_bits
 from mambascope.analysis.methods import chosen_methods
@@ -110,13 +110,19 @@ def test_a_stopped_comparison_ends_like_one_that_was_not(tmp_path, found):
             run_in("stopped", stop_at(share * everything))
     resumed = run_in("stopped")
     assert resumed.to_dict() == whole.to_dict() == found.to_dict()
+    assert [row["fit_resumed"] for row in resumed.costs].count(True) == 1  # the fit in which the first stop fell
+    assert not any(row["fit_resumed"] for row in whole.costs)
     data = {p.relative_to(tmp_path / "whole"): p.read_bytes() for p in (tmp_path / "whole/data").rglob("*.*")}
     assert data
     assert all((tmp_path / "stopped" / name).read_bytes() == content for name, content in data.items())
 
-    passed = 0
-    more = run_in("whole", stop_at(10**9), (*METHODS, "constant:a:3"))
-    assert 0 < passed < everything / 4  # only the new method was run
+    def journaled():
+        return (tmp_path / "whole/journal.jsonl").read_bytes().splitlines()
+
+    before = journaled()
+    more = run_in("whole", methods=(*METHODS, "constant:a:3"))
+    assert journaled()[: len(before)] == before
+    assert len(journaled()) - len(before) == 1 + 2 * 2  # the fit, and for each corpus long passages and windows
     assert [r for r in more.rows if r.method != "constant:a:3"] == list(whole.rows)
 
 
@@ -132,7 +138,8 @@ def test_the_plan_foresees_the_work():
     passed = []
     compare(tiny.tiny_model("mamba2"), tick=passed.append)
     methods = chosen_methods(["none", "fresh-window", *METHODS])
-    planned = planned_tokens(corpora_of(), methods, LENGTHS, **SETTINGS)
+    plan = ComparePlan(tiny.tiny_model("mamba2"), corpora_of(), methods, LENGTHS, **SETTINGS)
+    planned = planned_tokens(plan.checked())
     assert 0.7 < sum(passed) / planned < 1.3
 
 
@@ -183,3 +190,78 @@ def test_the_verdict_names_the_best_and_says_when_it_is_not_told_apart(found):
         assert told.startswith(f"{corpus}, {length} tokens")
         assert f"{best.method} has the fewest tail bits, {best.tail_bits:.4f}" in told
         assert "(not told apart)" in told  # random ids: no method is better than another
+        last = min(rows, key=lambda r: r.last_bits)
+        who = (
+            "It has the fewest bits over the last 100, too" if last is best else f"Over the last 100 {last.method} has"
+        )
+        assert who in told
+
+
+def test_the_best_is_paired_with_the_next_and_with_the_reference(found):
+    for best in found.best:
+        name = "tail_bits" if best.by == "tail" else "last_bits"
+        bits = {
+            r.method: getattr(r, name)
+            for r in found.rows
+            if (r.corpus, r.length) == (best.corpus, best.length) and r.method != "fresh-window"
+        }
+        assert best.bits == bits[best.method] == min(bits.values())
+        others = sorted(value for value in bits.values() if value != best.bits)
+        assert bits[best.next] == others[0]
+        np.testing.assert_allclose(best.to_next[0], best.bits - others[0], atol=1e-12)
+        if best.method == "spectrum":
+            assert best.to_reference == (None,) * 4
+        else:
+            np.testing.assert_allclose(best.to_reference[0], best.bits - bits["spectrum"], atol=1e-12)
+    assert len(found.best) == 2 * 5  # both kinds, 3 lengths of books and 2 of gov
+
+
+def test_a_method_that_drops_tokens_has_numbers_for_the_last_ones_alone():
+    """Up to T + 101 tokens it drops none; at 256 it reads 155 before the last 101 and keeps 16 of them."""
+    books = Texts(texts_of(1, 300), texts_of(2, 300), texts_of(3, 300, 300, 300))
+    found = run_compare(
+        tiny.tiny_model("mamba2"), {"books": books}, chosen_methods(["decimamba:1", "constant:a:2"]), (16, 256),
+        **SETTINGS,
+    )  # fmt: skip
+    drops, none, fixed = (found.row("books", m, 256) for m in ("decimamba:1", "none", "constant:a:2"))
+    assert (drops.bits, drops.perplexity, drops.tail_bits, drops.harm, drops.difference) == (None,) * 5
+    assert drops.last_bits not in {None, none.last_bits}
+    control, spectrum = (found.row("books", m, 256).last_bits for m in ("fresh-window", "spectrum"))
+    np.testing.assert_allclose(drops.last_harm, drops.last_bits - control, atol=1e-12)
+    np.testing.assert_allclose(fixed.last_difference, fixed.last_bits - spectrum, atol=1e-12)
+    assert drops.last_difference_low < drops.last_difference < drops.last_difference_high
+    assert drops.inside == 0  # windows of T tokens are within its budget
+    assert found.row("books", "decimamba:1", 16).tail_bits == found.row("books", "none", 16).tail_bits
+    assert {best.method for best in found.best if best.by == "tail" and best.length == 256} != {"decimamba:1"}
+
+
+def test_workers_give_the_same_bytes(tmp_path, found):
+    """In a run folder and without one; a fit's own folder below it included."""
+    for jobs in (1, 2):
+        with RunFolder.open(tmp_path / str(jobs), command={"v": 1}, seed=0) as run:
+            again = compare(tiny.tiny_model("mamba2"), run=run, key="m", engine="loky", jobs=jobs)
+        assert again.to_dict() == found.to_dict()
+    one, two = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name / "data").rglob("*.safetensors")}
+        for name in ("1", "2")
+    )
+    assert len(one) > 10
+    assert one == two
+    lines = [sorted((tmp_path / name / "journal.jsonl").read_bytes().splitlines()) for name in ("1", "2")]
+    assert lines[0] == lines[1]
+    assert (tmp_path / "2/fits/m/heads/journal.jsonl").is_file()
+
+
+def test_costs_are_kept_with_the_cells_they_are_of(tmp_path):
+    def run_in():
+        with RunFolder.open(tmp_path / "run", command={"v": 1}, seed=0) as run:
+            return compare(tiny.tiny_model("mamba2"), run=run, key="m")
+
+    first, again = run_in(), run_in()
+    assert first.costs == again.costs  # read, not measured again
+    rows = {row["method"]: row for row in first.costs}
+    assert rows["heads"]["fit_seconds"] > 0
+    assert rows["heads"]["fit_resumed"] is False
+    assert rows["constant:a:2"]["fit_seconds"] is None  # nothing to fit
+    assert all(row["tokens_per_second"] > 0 for row in rows.values())
+    assert b"tokens_per_second" not in (tmp_path / "run/journal.jsonl").read_bytes()

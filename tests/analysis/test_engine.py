@@ -1,11 +1,14 @@
 """Test ``mambascope.analysis.engine`` and ``trials``: the same bytes from one worker, two, loky and dask."""
 
 import hashlib
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mambascope.analysis.engine import default_jobs, run_in_order
+from mambascope.analysis.calibration.objective import window_bits
+from mambascope.analysis.engine import check_engine, default_jobs, run_as_done, run_in_order
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.trials import Job, planned_updates, run_block, run_jobs
 from mambascope.simulate import montecarlo
@@ -14,7 +17,11 @@ from mambascope.simulate.montecarlo import Paths
 from mambascope.simulate.recurrence import Recurrence
 from mambascope.simulate.step_transforms import Gamma
 from mambascope.simulate.threefry import key_words
-from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.errors import MambascopeError, NonFiniteStateError, RefusedInputError
+
+_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "spectra" / "tiny.py")
+tiny = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tiny)
 
 
 def jobs():
@@ -84,6 +91,28 @@ def test_results_come_in_the_order_of_the_pieces():
     whole = jobs()[0].experiment.run(key_words(0), 0, 8)
     for (_, _, first, count), values in zip(pieces, found, strict=True):
         np.testing.assert_array_equal(values, whole[first : first + count])
+
+
+def test_results_can_come_as_they_are_done_each_with_its_number():
+    whole = jobs()[0].experiment.run(key_words(0), 0, 8)
+    pieces = [(jobs()[0].experiment, key_words(0), first, 2) for first in (6, 0, 4)]
+    for engine in ("sequential", "loky"):
+        found = dict(run_as_done(run_block, pieces, engine=engine, jobs=2))
+        assert sorted(found) == [0, 1, 2]
+        for number, (_, _, first, count) in enumerate(pieces):
+            np.testing.assert_array_equal(found[number], whole[first : first + count])
+
+
+def test_an_error_of_a_worker_arrives_with_its_words_and_exit_code():
+    """One that pickle makes again as it is, and one whose class takes other arguments than the message."""
+    with pytest.raises(RefusedInputError, match="expected one of"):
+        list(run_as_done(check_engine, [("spark", 1)] * 2, engine="loky", jobs=2))
+    model = tiny.tiny_model("mamba2")
+    model.backbone.embedding.weight[0] = float("nan")
+    piece = (model, np.zeros((1, 40), np.uint8), None, 16)
+    with pytest.raises(MambascopeError, match="layer 0: the state or the output became NaN") as broken:
+        list(run_as_done(window_bits, [piece] * 2, engine="loky", jobs=2))
+    assert broken.value.exit_code == NonFiniteStateError.exit_code
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,12 @@ tiny = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tiny)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.soak)])
-def test_a_killed_comparison_ends_up_the_same(tmp_path, kill_and_resume, kills):
+@pytest.mark.parametrize(
+    ("jobs", "kills"),
+    [(1, 2), (2, 2), pytest.param(1, 30, marks=pytest.mark.soak), pytest.param(2, 30, marks=pytest.mark.soak)],
+)
+def test_a_killed_comparison_ends_up_the_same(tmp_path, kill_and_resume, jobs, kills):
+    """The run that is not killed uses one worker."""
     tiny.save_tiny(tmp_path / "model", "mamba2")
     for split in ("calibration", "validation", "test"):
         folder = tmp_path / "data" / "books" / split
@@ -22,4 +26,5 @@ def test_a_killed_comparison_ends_up_the_same(tmp_path, kill_and_resume, kills):
             (folder / f"{k}.txt").write_bytes(path.read_bytes()[:600])
     words = ["compare", tmp_path / "model", "--data", tmp_path / "data", "--corpora", "books", "--lengths", "16,512"]
     words += ["--methods", "constant:a:2,constant:a:3,heads,mamba-modulation", "--calibrate-at", "64", "--steps", "15"]
-    kill_and_resume(words, kills, files=20)
+    words += ["--passkey-examples", "0", "--jobs"]
+    kill_and_resume([*words, str(jobs)], kills, files=20, whole_words=[*words, "1"], in_order=jobs == 1)

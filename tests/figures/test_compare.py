@@ -9,42 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mambascope.analysis.compare import Comparison
-from mambascope.analysis.compare_rows import CompareRow
-from mambascope.analysis.methods import SETS, Fitted
+from mambascope.analysis.compare_keys import Keys
+from mambascope.analysis.methods import SETS
 from mambascope.analysis.methods.constants import GRIDS
-from mambascope.analysis.methods.method import Choice
 from mambascope.figures.cli import main
-from mambascope.figures.compare import html_page, table_lines, write_comparisons
+from mambascope.figures.compare import cost_lines, html_page, table_lines, write_comparisons
 from mambascope.figures.compare_plots import constants_figure, harm_figure, looks_of, perplexity_figure, shown
-from mambascope.spectra.scales import scaling
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "spectra" / "tiny.py")
 tiny = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tiny)
 
-LENGTHS = (512, 4096, 32768)
-HARM = {"none": 5.0, "fresh-window": 0.0, "constant:a:2": 2.0, "constant:a:3": 1.5, "constant:dt:2": 9.0}
-HARM |= {"constant:a:best": 0.1, "heads": 0.05, "spectrum": 0.002}
-
-
-def made_up(name="made-up", broken=()):
-    """Return a comparison with harms given above."""
-    fitted, rows = [], []
-    for method, harm in HARM.items():
-        choices, by_length = (), ()
-        if method.endswith("best"):
-            choices = tuple(Choice("a", s, n, 3.0, 2 + abs(np.log2(s) - 4)) for s in GRIDS["a"] for n in LENGTHS)
-            by_length = tuple((n, scaling("a", 16.0)) for n in LENGTHS)
-        scales = None if method in {"none", "fresh-window"} else scaling("a", 16.0)
-        fitted.append(Fitted(method, scales, "made up", 7.0, "yes", by_length, choices))
-        for corpus in ("books", "gov"):
-            for n in LENGTHS:
-                numbers = [2.0 + harm, 2 ** (2.0 + harm), 2.1 + harm, 2.2 + harm, harm, harm - 0.001, harm + 0.001]
-                numbers += [harm - 0.002, harm - 0.003, harm - 0.001, 0.01, 0.0, -0.001, 0.001]
-                values = [None] * 14 if method in broken else numbers
-                rows.append(CompareRow(corpus, method, n, None, *values, 8, 16, 7.0, "yes"))
-    return Comparison(name, 256, "books", 2048, "spectrum", tuple(fitted), tuple(rows))
+_made = importlib.util.spec_from_file_location("comparisons", Path(__file__).parent / "comparisons.py")
+comparisons = importlib.util.module_from_spec(_made)
+_made.loader.exec_module(comparisons)
+HARM, LENGTHS, made_up, made_up_keys = (
+    comparisons.HARM, comparisons.LENGTHS, comparisons.made_up, comparisons.made_up_keys
+)  # fmt: skip
 
 
 def test_text_has_every_method_and_what_a_cell_rests_on():
@@ -55,7 +36,31 @@ def test_text_has_every_method_and_what_a_cell_rests_on():
     assert f"{2**2.002:.3f}" in spectrum
     assert "+0.0020 [+0.0010, +0.0030]" in spectrum
     (heads,) = [line for line in lines[: len(lines) // 2] if line.startswith("heads")]
-    assert heads.count("broken") == len(LENGTHS) + 1
+    assert heads.count("broken") == len(LENGTHS) + 2  # and harm of both kinds
+    (drops,) = [line for line in lines[: len(lines) // 2] if line.startswith("decimamba")]
+    assert drops.split() == ["decimamba", *"\u2013" * 4, "+0.7100", "[+0.7000,", "+0.7200]", "+0.0000", "\u2013", "7"]
+
+
+def test_keys_stand_beside_perplexity_or_why_they_do_not():
+    lines = table_lines(made_up(keys=made_up_keys()))
+    assert "keys at 512  keys at 2k" in lines[1]
+    (heads,) = [line for line in lines[: len(lines) // 2] if line.startswith("heads")]
+    assert heads.split()[-3:] == ["100%", "24%", "7"]  # 50 of 50, and 50 // 4 = 12 of 50
+    (none,) = [line for line in lines[: len(lines) // 2] if line.startswith("none")]
+    assert none.split()[-3:] == ["0%", "0%", "7"]
+    (control,) = [line for line in lines[: len(lines) // 2] if line.startswith("fresh-window")]
+    assert control.split()[-3:] == ["\u2013", "\u2013", "7"]
+    without = table_lines(made_up(keys=Keys((), "none asked for: made up")))
+    assert without[-1] == "keys: none asked for: made up"
+    assert "keys at 256" in without[1]
+
+
+def test_costs_are_told_apart_where_a_part_is_missing():
+    lines = cost_lines(made_up())
+    cells = {line.split()[0]: [part.strip() for part in line.split("  ") if part] for line in lines}
+    heads, none = cells["heads"], cells["none"]
+    assert heads == ["heads", "7", ">= 60.0", "6", "1,006", "yes"]
+    assert none == ["none", "7", "\u2013", "0", "1,000", "yes"]
 
 
 def test_page_holds_exact_numbers_and_no_foreign_markup():
@@ -65,6 +70,7 @@ def test_page_holds_exact_numbers_and_no_foreign_markup():
     assert page.count("<table") == 2
     assert "spectrum has the fewest tail bits" in page
     assert "http" not in page
+    assert 'data-value="0.71"' in page  # decimamba, by the last tokens
 
 
 def test_files_hold_the_rows(run):
@@ -77,6 +83,16 @@ def test_files_hold_the_rows(run):
     rows = list(csv.DictReader(io.StringIO(files["tables/compare.csv"].decode())))
     assert len(rows) == 2 * len(HARM) * 2 * len(LENGTHS)
     assert {row["tail_bits"] for row in rows if (row["model"], row["method"]) == ("two", "none")} == {""}
+    best = list(csv.DictReader(io.StringIO(files["tables/best.csv"].decode())))
+    assert [(r["model"], r["corpus"], r["length"]) for r in best[:2]] == [
+        ("one", "books", "512"),
+        ("one", "books", "4096"),
+    ]
+    assert len(best) == 2 * 2 * len(LENGTHS)
+    assert best[0]["tail_method"] == best[0]["last_method"] == "spectrum"
+    assert (best[0]["tail_next"], best[0]["last_next_high"], best[0]["tail_reference_p"]) == ("heads", "-0.03", "")
+    assert "tables/passkey.csv" not in files
+    assert {"tables/costs.csv", "tables/costs.txt", "figures/costs-one.png", "figures/methods-two.pdf"} <= set(files)
     assert len(json.loads(files["tables/constants.json"])["rows"]) == 2 * len(GRIDS["a"]) * len(LENGTHS)
 
 
@@ -98,11 +114,11 @@ def test_harm_is_drawn_in_full_for_every_corpus_and_model(broken):
         drawn = {line.get_label(): line for line in axes.lines}
         for method, look in looks_of(shown(pair[0])).items():
             if method != "fresh-window":
-                wanted = [] if method in harms else [HARM[method]] * len(LENGTHS)
+                wanted = [] if method in {*harms, comparisons.DROPS} else [HARM[method]] * len(LENGTHS)
                 assert list(drawn[look.label].get_ydata()) == wanted
         low, high = axes.get_ylim()
         assert low < 0
-        assert high > max(HARM[method] for method in shown(pair[0]) if method not in harms)
+        assert high > max(HARM[m] for m in shown(pair[0]) if m not in {*harms, comparisons.DROPS})
 
 
 def test_a_perplexity_axis_that_is_cut_says_so():
@@ -137,7 +153,10 @@ def words(tmp_path):
                 text = rng.choice(list(b"ab c" if corpus == "letters" else b"01 2"), 200).astype(np.uint8).tobytes()
                 (tmp_path / "data" / corpus / split / f"{k}.txt").write_bytes(text)
     words = ["compare", tmp_path / "model", "--data", tmp_path / "data", "--corpora", "letters,digits:64"]
-    return [*words, "--lengths", "16,64,128", "--calibrate-at", "32", "--steps", "1", "--methods"]
+    return [*words, "--lengths", "T,4T,128", "--calibrate-at", "2T", "--steps", "1", "--jobs", "1", "--methods"]
+
+
+SHORT = "a length of 16 tokens cannot hold the passkey prompt; give at least 169"
 
 
 def test_the_command_compares_prints_and_takes_more_methods_later(words, tmp_path, capsys):
@@ -150,6 +169,9 @@ def test_the_command_compares_prints_and_takes_more_methods_later(words, tmp_pat
     assert "heads" in said[1]
     assert main([str(w) for w in [*words, "constant:a:2,heads", "--json"]]) == 0
     (found,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert found["keys"] == {"rows": [], "note": f"none asked for: {SHORT}"}
+    assert {row["method"] for row in found["costs"]} == {row["method"] for row in found["rows"]}
+    assert all(row["tokens_per_second"] > 0 for row in found["costs"])
     stored = json.loads((tmp_path / "out/tables/compare.json").read_text())["rows"]
     assert [{"model": "model"} | row for row in found["rows"]] == stored
     assert {row["length"] for row in stored if row["corpus"] == "digits"} == {16, 64}
@@ -167,11 +189,40 @@ def test_the_command_compares_prints_and_takes_more_methods_later(words, tmp_pat
         (["none", "--starts", "0"], "--starts 0"),
         (["none", "--lengths", "8"], "training length 16"),
         (["none", "--calibrate-at", "16"], "--calibrate-at 16"),
+        (["none", "--jobs", "0"], "--jobs 0"),
+        (["none", "--engine", "spark"], "engine 'spark'"),
+        (["none", "--passkey-examples", "-1"], "--passkey-examples -1"),
+        (["none", "--passkey-lengths", "2T"], "--passkey-lengths: a length of 32 tokens cannot hold"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(words, more, told, capsys):
     assert main([str(w) for w in [*words, *more]]) == 3
     assert told.lower() in capsys.readouterr().err.lower()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--lengths", "16x", "16T"), ("--lengths", "0T", "not a length"), ("--lengths", "T..4k", "mixes"),
+        ("--lengths", "8T..4T", "runs backwards"), ("--calibrate-at", "many", "not a length"),
+    ],
+)  # fmt: skip
+def test_lengths_that_are_none_are_a_usage_error(option, value, told, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", "mamba2-tiny", option, value])
+    assert stopped.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_every_model_is_read_at_multiples_of_its_own_training_length(words, tmp_path, capsys):
+    tiny.save_tiny(tmp_path / "longer", "mamba", train_length=32)
+    words = ["compare", tmp_path / "model", tmp_path / "longer", *words[2:]]
+    words[words.index("--lengths") + 1] = "T,2T"
+    assert main([str(w) for w in [*words, "constant:a:2", "--json"]]) == 0
+    found = json.loads(capsys.readouterr().out)["comparisons"]
+    assert [(c["model"], {r["length"] for r in c["rows"]}, c["fit_length"]) for c in found] == [
+        ("model", {16, 32}, 32), ("longer", {32, 64}, 64),
+    ]  # fmt: skip
 
 
 def test_methods_are_described_and_cited_without_a_model(capsys):
