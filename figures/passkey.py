@@ -53,7 +53,7 @@ def write_passkey(run: RunFolder, found: PasskeyFound) -> None:
     write_table(run, "passkey-methods", [each.to_dict() for each in found.summaries])
     if found.heads:
         write_table(run, "passkey-heads", [row.to_dict() for each in found.heads for row in each.rows])
-        columns = ("method", "rank_correlation", "p_value", "began_there", "change_correlation")
+        columns = ("method", "rank_correlation", "p_value", "began", "change_correlation")
         write_table(run, "passkey-agreement", [{name: getattr(each, name) for name in columns} for each in found.heads])
         write_text(run.output("which-heads.txt"), "\n".join(found.sentences()) + "\n")
     scaled = [each for each in found.fitted if each.scales is not None and not each.by_length]

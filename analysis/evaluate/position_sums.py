@@ -84,7 +84,7 @@ class PositionSums:
 
     def where_scored(self, other: PositionSums) -> PositionSums:
         """Return these sums with NaN for the passages that another method did not score at all."""
-        missing = np.isnan(other.sums).all(1)
+        missing = np.logical_and.reduce(np.isnan(other.sums), axis=1)
         if not missing.any():
             return self
         rest = self.rest

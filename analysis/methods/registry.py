@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.model import Model
-from mambascope.spectra.scales import KINDS, Scales
+from mambascope.spectra.scales import KINDS, Kind, Scales
 
 from ..goals import GOALS
 from ..rules import find_rule
@@ -31,8 +31,9 @@ from .proposed import ByRule, Spectrum
 from .state_passing import StatePassing
 from .winsorize import Winsorize, winsorize_of
 
-PAPER_FACTORS = (0.5, 2.0, 3.0)
-"""Fixed factors of the set ``constants``: 2 and 3 of Mamba Modulation's Figure 2, 0.5 of jzhang38/LongMamba."""
+PAPER_FACTORS: dict[Kind, tuple[float, ...]] = {"a": (2.0, 3.0), "a_power": (2.0, 3.0), "dt": (0.5,)}
+"""Fixed factors of the set ``constants``: 2 and 3 of Mamba Modulation's Figure 2, which may be on A or A_log, and 0.5
+on dt of jzhang38/LongMamba."""
 
 _REBUILT: tuple[Method, ...] = (
     DeciMamba(), LongMamba(), LongMamba("bound"), LongMamba("norm"), Winsorize(), StatePassing(),
@@ -51,7 +52,7 @@ FORMS = (
 """Names that carry something."""
 
 _BEST = tuple(f"constant:{kind}:best" for kind in KINDS)
-_FIXED = tuple(f"constant:{kind}:{s:g}" for kind in KINDS for s in PAPER_FACTORS)
+_FIXED = tuple(f"constant:{kind}:{s:g}" for kind, factors in PAPER_FACTORS.items() for s in factors)
 _GOAL_RULES = tuple(f"rule:{goal.rule}" for goal in reversed(GOALS.values()))
 _REBUILT_NAMES = tuple(method.name for method in _REBUILT)
 SETS: dict[str, tuple[str, ...]] = {

@@ -30,7 +30,7 @@ from .answers import Decode, solver
 from .grid import PasskeyGrid, PasskeyPlan, Way, passkey_grid
 from .task import PasskeyTask
 from .tuning import STARTS
-from .which_heads import RULE, WhichHeads, which_heads
+from .which_heads import WhichHeads, which_heads
 
 WINDOWS_INSIDE = 16
 """Windows of the training length taken from each document. As in ``mambascope compare``."""
@@ -195,9 +195,8 @@ class PasskeyJob:
         if not trained:
             return ()
         task = self.fits
-        began = [f"passkey:{word}" for word, kind in KINDS.items() if STARTS[kind] == RULE]
-        texts = task.texts.calibration
-        return tuple(which_heads(task.model, texts, task.train_length, trained, began_there=began))
+        began = {f"passkey:{word}": STARTS[kind] for word, kind in KINDS.items()}
+        return tuple(which_heads(task.model, task.texts.calibration, task.train_length, trained, began=began))
 
     def _inside(self, fitted: Fitted) -> float | None:
         """Return bits per token on windows of T tokens, the mean over documents."""

@@ -3,13 +3,14 @@
 A factor is one on a head's decay rate |A| dt: below 1 its memory gets longer, above 1 shorter. Theory's proposal is the
 default rule's (soft clip), made from step sizes on windows of T tokens alone. Agreement is Spearman's rank correlation
 between the logarithms of the two over all heads (Mamba-1: channels, by the geometric mean over their states). Scales
-that were trained from that very proposal agree with it to begin with; of them, what training changed is compared, too.
+that were trained from a rule's proposal agree with theory to begin with; of them, what training changed is compared,
+too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,10 +83,10 @@ class WhichHeads:
     """Spearman's, of trained against proposed factors; None where either is the same for all heads."""
     p_value: float | None
     """Of no correlation, two-sided."""
-    began_there: bool = False
-    """True if training started from theory's proposal."""
+    began: str = ""
+    """Rule whose proposal training started from; empty for ones."""
     change_correlation: float | None = None
-    """Spearman's, of what training changed against proposed factors, where it began there."""
+    """Spearman's, of what training changed against proposed factors, where it started from a rule's."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -93,7 +94,7 @@ class WhichHeads:
             "method": self.method,
             "rank_correlation": self.rank_correlation,
             "p_value": self.p_value,
-            "began_there": self.began_there,
+            "began": self.began,
             "change_correlation": self.change_correlation,
             "heads": [row.to_dict() for row in self.rows],
         }
@@ -104,7 +105,7 @@ class WhichHeads:
 
     def _change(self) -> str:
         told = "all alike" if self.change_correlation is None else f"{self.change_correlation:+.2f}"
-        return f"training began at that proposal, and what it changed correlates with it by {told}"
+        return f"training began at {self.began}, and what it changed correlates with {RULE} by {told}"
 
     def sentences(self) -> list[str]:
         """Say it in three sentences."""
@@ -126,7 +127,7 @@ class WhichHeads:
             agree = (
                 f"Theory's proposal {RULE} {agrees if sure else 'does not tell'} which heads: rank correlation of the "
                 f"factors {self.rank_correlation:+.2f} (p = {self.p_value:.2g}), and {both} of the {len(longer)} "
-                f"lengthened heads are ones that it clips{'; ' + self._change() if self.began_there else ''}."
+                f"lengthened heads are ones that it clips{'; ' + self._change() if self.began else ''}."
             )
         return [
             f"{self.method} lengthens the memory of {len(longer)} of {len(self.rows)} heads, clips that of "
@@ -142,7 +143,7 @@ def which_heads(
     train_length: int,
     scales: dict[str, Scales],
     *,
-    began_there: Sequence[str] = (),
+    began: Mapping[str, str] | None = None,
 ) -> list[WhichHeads]:
     """Compare scales with theory's proposal, head by head.
 
@@ -151,14 +152,14 @@ def which_heads(
         documents: calibration texts that reach twice the training length.
         train_length: T.
         scales: by name.
-        began_there: names of those that were trained from theory's proposal.
+        began: rules that some of them were trained from, by name of the scales.
 
     Returns:
         The comparison for each of them.
     """
     evidence = measured(model, documents, train_length)
     proposed, _ = _by_head(evidence, find_rule(RULE)(evidence))
-    return [_compared(name, evidence, proposed, each, name in began_there) for name, each in scales.items()]
+    return [_compared(name, evidence, proposed, each, (began or {}).get(name, "")) for name, each in scales.items()]
 
 
 def _by_head(evidence: Evidence, scales: Scales) -> tuple[Floats, Floats]:
@@ -179,9 +180,7 @@ def _correlation(one: Floats, two: Floats) -> tuple[float | None, float | None]:
     return float(test.statistic), float(test.pvalue)
 
 
-def _compared(
-    method: str, evidence: Evidence, proposed: Floats, scales: Scales, began_there: bool = False
-) -> WhichHeads:
+def _compared(method: str, evidence: Evidence, proposed: Floats, scales: Scales, began: str = "") -> WhichHeads:
     T = evidence.train_length
     factors, gains = _by_head(evidence, scales)
     last = max((f.onset_tokens for f in scales.factors), default=0)
@@ -200,5 +199,8 @@ def _compared(
                     float(proposed[layer, head]), now, then, now / T, then / T,
                 )
             )  # fmt: skip
-    change = _correlation(np.log(factors / proposed), proposed)[0] if began_there else None
-    return WhichHeads(method, tuple(rows), *_correlation(factors, proposed), began_there, change)
+    change = None
+    if began:
+        start, _ = _by_head(evidence, find_rule(began)(evidence))
+        change = _correlation(factors / start, proposed)[0]
+    return WhichHeads(method, tuple(rows), *_correlation(factors, proposed), began, change)

@@ -66,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--criterion", choices=("first", "word"), help="the answer starts with the key (default), or has it as a word"
     )
-    group.add_argument("--train-up-to", type=length, metavar="L", help="longest prompt of a training. Default: 16 T")
+    group.add_argument("--train-up-to", type=length, metavar="L", help="longest prompt of a training. Default: 10 T")
     group.add_argument("--train-batch", type=int, metavar="N", help="prompts of a step of a training. Default: 6")
     group.add_argument("--rates", type=numbers, help="learning rates to choose among. Default: each method's own")
     group.add_argument("--steps", type=int, metavar="N", help="steps of every training. Default: each method's own")
@@ -113,11 +113,12 @@ def _fill(args: argparse.Namespace, train_length: int) -> None:
     from mambascope.analysis.calibration.plan import TIMES
     from mambascope.analysis.passkey.task import DEPTHS
     from mambascope.analysis.passkey.tuning import BATCH
+    from mambascope.analysis.passkey.tuning import TIMES as UP_TO
 
     T = train_length
     defaults = {
         "lengths": [T, 2 * T, 4 * T, 8 * T, 16 * T], "examples": 100, "depths": DEPTHS, "measure": "whole",
-        "keys": "test", "criterion": "first", "seed": 0, "train_up_to": TIMES * T, "calibrate_at": TIMES * T,
+        "keys": "test", "criterion": "first", "seed": 0, "train_up_to": UP_TO * T, "calibrate_at": TIMES * T,
         "train_batch": BATCH, "rates": (),
     }  # fmt: skip
     for name, value in defaults.items():

@@ -39,14 +39,16 @@ def test_horizons_counts_and_rank_correlation_by_hand():
     assert told[2].endswith("and 2 of the 2 lengthened heads are ones that it clips.")
 
 
-def test_scales_that_began_at_the_proposal_are_told_by_what_changed():
+def test_scales_that_began_at_a_rule_are_told_by_what_changed():
     proposed = np.array([[1.0, 2.0, 4.0, 8.0, 16.0]])
-    scales = scaling("a", [[1.0, 1.9, 3.6, 6.8, 12.8]])  # in its order still, but every clip eased, the larger the more
-    found = _compared("m", evidence([10.0, 100.0, 200.0, 800.0, 900.0]), proposed, scales, began_there=True)
-    assert found.rank_correlation == pytest.approx(1)
+    # hard-clip:1 at T = 100 clips these horizons by 1, 1, 2, 4 and 8; training has eased it by .99, .9, .8, .7 and .6
+    scales = scaling("a", [[0.99, 0.9, 1.6, 2.8, 4.8]])
+    found = _compared("m", evidence([10.0, 100.0, 200.0, 400.0, 800.0]), proposed, scales, "hard-clip:1")
+    # ranks of the factors 2, 1, 3, 4, 5 against 1, 2, 3, 4, 5: rho = 1 - 6 (1 + 1) / (5 * 24) = 0.9
+    assert found.rank_correlation == pytest.approx(0.9)
     assert found.change_correlation == pytest.approx(-1)
     assert "foresees which heads" in found.sentences()[2]
-    assert "began at that proposal, and what it changed correlates with it by -1.00" in found.sentences()[2]
+    assert "began at hard-clip:1, and what it changed correlates with soft-clip by -1.00" in found.sentences()[2]
 
 
 def test_factors_that_are_all_alike_have_no_rank():
