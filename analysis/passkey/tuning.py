@@ -41,7 +41,7 @@ STEPS = 200
 TRIAL_SHARE = 0.1
 """Steps of a trial of a learning rate, as a share of all. Ours."""
 BATCH = 6
-"""Rows of each term of a step. Ours, for time: 6 to 32 rows and 100 to 400 steps all ended between 84 and 88 of 100 keys
+"""Rows of each term of a step. Ours, for time: 6 to 32 rows and 100 to 400 steps all ended at 84 to 88 of 100 keys
 at 8 T of a model of the task, with factors on A and dt."""
 TIMES = 10
 """Longest length that is trained on, in T. Ours, for time: up to 16 T (200 steps of 16 rows) and up to 9 T (400 of 32),
