@@ -23,10 +23,6 @@ from .answers import answer_logits
 from .keys import draw_key
 from .task import Example, PasskeyTask
 
-EARLIEST = 0.5
-"""Share of rows whose key stands at the very start, the others at any depth. Ours, as in the sequences that a model of
-the task is trained on: the longest way is the one that fails first, and a depth drawn at random seldom asks for it."""
-
 
 @dataclass(frozen=True, slots=True)
 class AnswerRows:
@@ -39,7 +35,7 @@ class AnswerRows:
 
 
 def draw_answers(task: PasskeyTask, rng: np.random.Generator, length: int, count: int, end: bytes = b"") -> AnswerRows:
-    """Draw examples of one length, half of them with the longest way to bridge, with their answers.
+    """Draw examples of one length at random depths, with their answers.
 
     Args:
         task: keys and noise; its seed is not used.
@@ -57,8 +53,7 @@ def draw_answers(task: PasskeyTask, rng: np.random.Generator, length: int, count
     tokens = 0
     while len(rows) < count:
         key, sentence = draw_key(rng, task.part, task.variant), int(rng.integers(len(task.noise.starts)))
-        depth = 0.0 if rng.random() < EARLIEST else float(rng.random())
-        example = task.example(context, depth, key, sentence)
+        example = task.example(context, float(rng.random()), key, sentence)
         if rows and len(example.key_ids) != tokens:
             continue
         tokens = len(example.key_ids)

@@ -8,7 +8,7 @@ import torch
 
 from mambascope.analysis.passkey.answer_rows import draw_answers, score_examples, spread_examples
 from mambascope.analysis.passkey.keys import part_of
-from mambascope.analysis.passkey.task import HEAD, JITTER, NEEDLE
+from mambascope.analysis.passkey.task import JITTER
 from mambascope.spectra.scales import scaling
 from tests.spectra.tiny import tiny_model
 
@@ -69,12 +69,3 @@ def test_a_key_with_a_digit_behind_it_is_not_found(byte_task, monkeypatch):
     # of 18 tokens three are wrong: the 7, the 0 (no key starts with it here) and the full stop, 50 nats each
     assert items[2].key[0] != "0"
     assert bits == pytest.approx(3 * 50 / np.log(2) / 18, rel=1e-6)
-
-
-def test_half_of_the_keys_are_as_far_as_can_be(byte_task, rng):
-    """The needle follows the head at once in those; with any other depth that is rare."""
-    rows = draw_answers(byte_task, rng, 400, 200)
-    start = len(HEAD)
-    needle = np.frombuffer(NEEDLE[0].encode(), np.uint8)
-    first = (rows.ids[:, start : start + len(needle)] == needle).all(1)
-    assert 0.4 < first.mean() < 0.65

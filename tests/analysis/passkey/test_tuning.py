@@ -71,7 +71,7 @@ def test_there_is_one_factor_a_head_or_channel_of_each_kind(texts, arch, kind, k
 
 def test_the_loss_falls_and_the_best_look_is_kept(texts, model):
     steps = []
-    tuned = tune(model, texts, dataclasses.replace(PLAN, learning_rate=0.02, steps=12), watch=steps.append)
+    tuned = tune(model, texts, dataclasses.replace(PLAN, learning_rate=0.1, steps=12), watch=steps.append)
     looks = {step.step: step.look.objective for step in steps if step.look}
     assert sorted(looks) == [0, 2, 4, 6, 8, 10, 12]
     assert tuned.best_step == min(looks, key=lambda k: looks[k]) > 0
