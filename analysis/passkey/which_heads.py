@@ -124,11 +124,13 @@ class WhichHeads:
             sure = self.p_value is not None and self.p_value < 0.05
             agrees = "foresees" if self.rank_correlation > 0 else "has the wrong way round"
             both = sum(row.proposed > KEPT_WITHIN for row in longer)
-            agree = (
-                f"Theory's proposal {RULE} {agrees if sure else 'does not tell'} which heads: rank correlation of the "
-                f"factors {self.rank_correlation:+.2f} (p = {self.p_value:.2g}), and {both} of the {len(longer)} "
-                f"lengthened heads are ones that it clips{'; ' + self._change() if self.began else ''}."
-            )
+            clips = f"{both} of the {len(longer)} lengthened heads are ones that it clips"
+            told = f"rank correlation of the factors {self.rank_correlation:+.2f} (p = {self.p_value:.2g})"
+            if self.began:  # the factors agree because they began so
+                agree = f"Theory's proposal {RULE}: {told}, of which much is the start, as {self._change()}; {clips}."
+            else:
+                verb = agrees if sure else "does not tell"
+                agree = f"Theory's proposal {RULE} {verb} which heads: {told}, and {clips}."
         return [
             f"{self.method} lengthens the memory of {len(longer)} of {len(self.rows)} heads, clips that of "
             f"{len(shorter)} and leaves {len(kept)} within {KEPT_WITHIN - 1:.0%}.",

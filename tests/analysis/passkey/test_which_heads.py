@@ -47,7 +47,7 @@ def test_scales_that_began_at_a_rule_are_told_by_what_changed():
     # ranks of the factors 2, 1, 3, 4, 5 against 1, 2, 3, 4, 5: rho = 1 - 6 (1 + 1) / (5 * 24) = 0.9
     assert found.rank_correlation == pytest.approx(0.9)
     assert found.change_correlation == pytest.approx(-1)
-    assert "foresees which heads" in found.sentences()[2]
+    assert "of which much is the start" in found.sentences()[2]
     assert "began at hard-clip:1, and what it changed correlates with soft-clip by -1.00" in found.sentences()[2]
 
 
