@@ -167,7 +167,9 @@ def run_comparisons(
     with CostBook.open(run) as book:
         benches = [Bench(plan.checked(), run, book, nested=nested) for plan in plans]
         fits = [piece for bench in benches for piece in bench.fits(tick)]
-        early = [piece for bench in benches for piece in bench.passes(tick)]  # of what needs no fit, beside long fits
+        early = [
+            piece for bench in benches for piece in bench.passes(tick, early=True)
+        ]  # of what needs no fit, beside long fits
         run_pieces([*fits, *early], engine=engine, jobs=jobs, tick=tick)
         late = [piece for bench in benches for piece in (*bench.passes(lambda _: None), *bench.key_pieces(tick))]
         run_pieces(late, engine=engine, jobs=jobs, tick=tick)

@@ -17,7 +17,7 @@ from .compare_pool import Piece, fit_one
 from .costs import Cost, CostBook
 from .evaluate.bits import WINDOWS_AT_ONCE
 from .evaluate.position_sums import LAST, PositionSums
-from .methods import Fitted, Method, Task, fit, setup_of
+from .methods import Fitted, Method, Task, find_method, fit, setup_of
 from .methods.constants import Constant
 from .methods.foreseen import expected_fit
 from .methods.plain import FRESH, FreshWindow, FromFile, Unscaled
@@ -107,11 +107,19 @@ class Bench:
             self._ways[method, length] = Way(setup.name, setup.by_length, setup.last_only)
         return self._ways[method, length]
 
-    def passes(self, tick: Tick) -> Iterator[Piece]:
-        """Return the passes that the methods fitted so far ask for and that are not there, each once."""
+    def passes(self, tick: Tick, *, early: bool = False) -> Iterator[Piece]:
+        """Return the passes that the methods fitted so far ask for and that are not there, each once.
+
+        Early ones are of methods without a fit worth the name, whatever else is there: a run that goes on then takes
+        its pieces in the order of one that was never stopped.
+
+        Yields:
+            The pieces.
+        """
+        methods = [name for name in self.fitted if not early or isinstance(find_method(name), QUICK)]
         for cut in self.cuts:
             wanted: dict[str, Pass] = {}
-            for method in self.fitted:
+            for method in methods:
                 for length in cut.lengths:
                     for key, job in self._of(cut, method, length).items():
                         if key not in wanted or job.lengths[-1] > wanted[key].lengths[-1]:
