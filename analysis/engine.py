@@ -49,6 +49,8 @@ def _backend(engine: str, jobs: int) -> Generator[None, None, None]:
         if engine == "sequential":
             stack.enter_context(joblib.parallel_config(backend="sequential"))
         elif engine == "loky":
+            # a worker whose memory has grown ends after its piece and another takes its place: nothing to tell a user
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
             stack.enter_context(joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1))
         elif engine == "dask" or engine.startswith("dask://"):
             _use_dask(stack, engine.partition("://")[2], jobs)
