@@ -150,6 +150,8 @@ def _gpu(stated: Mapping[str, Any]) -> dict[str, str]:
         return {}
     import torch
 
+    if not torch.cuda.is_available():
+        return {}
     return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda or ""}
 
 

@@ -35,7 +35,7 @@ class Curriculum:
         """Return the longest length of a step.
 
         >>> [Curriculum(512, 8192, 100).most(k) for k in (0, 25, 50, 99)]
-        [1024, 2896, 8192, 8192]
+        [1024, 3756, 8192, 8192]
         """
         low = min(self.first * self.train_length, self.longest)
         done = min(1.0, step / max(1.0, self.growing * self.steps))
