@@ -105,6 +105,7 @@ def test_an_interval_is_exact():
     np.testing.assert_allclose(share.low, 0.025 ** (1 / 50))  # Clopper and Pearson, all of n found
 
 
+@pytest.mark.soak
 def test_workers_ask_methods_of_every_kind(monkeypatch):
     """A random model finds nothing, but is asked all the same: scales, a first state, dropped tokens, whole prompts."""
     monkeypatch.setattr(compare_keys, "ENOUGH", 0)
