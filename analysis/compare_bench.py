@@ -17,7 +17,7 @@ from .compare_pool import Piece, fit_one
 from .costs import Cost, CostBook
 from .evaluate.bits import WINDOWS_AT_ONCE
 from .evaluate.position_sums import LAST, PositionSums
-from .methods import Fitted, Method, Task, find_method, fit, setup_of
+from .methods import Fitted, Method, find_method, fit, setup_of
 from .methods.constants import Constant
 from .methods.foreseen import expected_fit
 from .methods.plain import FRESH, FreshWindow, FromFile, Unscaled
@@ -26,20 +26,6 @@ from .study import Tick
 
 QUICK = (Unscaled, FreshWindow, Constant, FromFile)
 """Methods whose fit reads no text: done by the parent, at once, so that their passes need not wait for long fits."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A method whose fit is there already; what keeps a fit then keeps this one."""
-
-    name: str
-    """Name of the method."""
-    found: Fitted
-    """What its fit returned."""
-
-    def fit(self, _: Task) -> Fitted:
-        """Return it."""
-        return self.found
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +76,7 @@ class Bench:
 
         def keep(found: Fitted, cost: Cost) -> None:
             self.book.note(self._fit_key(method.name), replace(cost, resumed=resumed))
-            self.fitted[method.name] = fit(Made(method.name, found), self.task)  # type: ignore[arg-type]
+            self.fitted[method.name] = fit(method, self.task, found)
 
         arguments = (method.name, bare, folder, run is not None and run.resuming)
         return Piece(fit_one, arguments, max(1.0, expected_fit(method, self.task)), keep)

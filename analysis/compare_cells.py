@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mambascope.spectra.dynamics import WholePrompt
 from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
 from mambascope.spectra.model import Model
 from mambascope.spectra.tokens import Document
@@ -161,9 +160,7 @@ def run_pass(job: Pass, tick: Tick) -> Arrays:
         watch = [token_counter(tick)]
         return score_fresh(job.model, job.passages, edges, job.control_T, observers=watch).arrays()
     setup = setup_of(job.fitted, job.model, job.setup_length, LAST + 1)
-    whole = isinstance(setup.intervention, WholePrompt)  # such a passage takes memory in proportion to its length
-    batch = 1 if whole else job.batch
     try:
-        return score_setup(setup, job.passages, edges, batch=batch, tick=tick).arrays()
+        return score_setup(setup, job.passages, edges, batch=job.batch, tick=tick).arrays()
     except NonFiniteStateError:
         return PositionSums(edges, np.full((len(job.passages), len(edges) - 1), np.inf)).arrays()

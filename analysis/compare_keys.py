@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mambascope.spectra.dynamics import WholePrompt
 from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
 from mambascope.spectra.model import Model
 
 from .methods import Fitted, setup_of
-from .passkey.answers import Decode, batch_for, solver
+from .passkey.answers import Decode, solver
 from .passkey.binomial import exact_interval
 from .passkey.grid import PasskeyPlan
 from .passkey.task import PasskeyTask
@@ -25,9 +24,6 @@ from .study import Tick
 
 ENOUGH = 0.5
 """Share of keys inside T from which on a model counts as doing the task. Ours: guessing finds 1 in 100,000."""
-WHOLE_TOKENS = 16_384
-"""Tokens side by side of prompts that must be seen whole. Ours: their memory grows with
-them."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +167,12 @@ def ask_one(fitted: Fitted, model: Model, ask: PasskeyAsk, tick: Tick) -> list[i
     for depth in ask.plan.depths:
         examples = ask.task.examples(context, depth, ask.plan.examples)
         setup = setup_of(fitted, model, examples.prompt_tokens)
-        whole = isinstance(setup.intervention, WholePrompt)
         solve = solver(
             setup.model,
             ask.decode,
             criterion=ask.plan.criterion,
             intervention=setup.intervention,
             state=setup.state,
-            batch=max(1, WHOLE_TOKENS // length) if whole else batch_for(setup.model),
         )
         try:
             found.append(int(np.sum(solve(examples))))

@@ -99,7 +99,7 @@ def onset_head_rule(evidence: Evidence) -> Scales:
     return scaling("a", np.stack(of_layers), onset_tokens=T)
 
 
-def _winsorized(rate: Floats, percent: float) -> Floats:
+def winsorized(rate: Floats, percent: float) -> Floats:
     """Factor on rates whose decays e^{-rate} lie outside a layer's percentiles, moving them onto these."""
     loss = -np.expm1(-rate)  # 1 - decay keeps digits where a decay is near 1
     low, high = np.percentile(loss, (percent, 100 - percent))
@@ -109,9 +109,9 @@ def _winsorized(rate: Floats, percent: float) -> Floats:
 
 def winsorize_rule(evidence: Evidence, percent: float = 5.0) -> Scales:
     """Clip each layer's true decays e^{-|A| E dt} at their percentiles from below and above."""
-    return scaling("a", np.stack([_winsorized(1 / layer.horizon_tokens, percent) for layer in evidence.layers]))
+    return scaling("a", np.stack([winsorized(1 / layer.horizon_tokens, percent) for layer in evidence.layers]))
 
 
 def winsorize_static_rule(evidence: Evidence, percent: float = 5.0) -> Scales:
     """Clip each layer's e^{-|A|} at its percentiles: as published, blind to step sizes."""
-    return scaling("a", np.stack([_winsorized(layer.rate, percent) for layer in evidence.layers]))
+    return scaling("a", np.stack([winsorized(layer.rate, percent) for layer in evidence.layers]))

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mambascope.spectra.dynamics import Dynamics
 
+from .step_filters import skipping
+
 
 def budgets(base: int, beta: float, least: int, layers: int) -> tuple[int, ...]:
     """Return how many tokens before the tail each decimating layer lets go on at most.
@@ -74,13 +76,13 @@ class Decimation:
     def __call__(self, layer: int, position: int, dynamics: Dynamics) -> Dynamics:
         """Return the dynamics without the tokens that the layer drops."""
         self._chosen.pop(layer, None)
-        dt, gain = dynamics.dt, dynamics.gain
+        dt = dynamics.dt
         budget = self.budgets.get(layer)
         if position > 0 or budget is None or dt.shape[1] - self.tail <= budget:
             return dynamics
         chosen = self._chosen[layer] = largest(dt, budget, self.tail)
         keep = torch.zeros(dt.shape[:2], dtype=torch.bool, device=dt.device).scatter_(1, chosen, True)[..., None]
-        return Dynamics(dt.where(keep, dt.new_zeros(())), dynamics.A, gain.where(keep, gain.new_zeros(())))
+        return skipping(dynamics, keep)
 
     def kept(self, layer: int, position: int) -> Tensor | None:
         """Return the tokens that the layer has just chosen."""

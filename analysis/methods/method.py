@@ -217,12 +217,13 @@ class OwnSetup(Method, Protocol):
         ...
 
 
-def fit(method: Method, task: Task) -> Fitted:
+def fit(method: Method, task: Task, made: Fitted | None = None) -> Fitted:
     """Fit a method, or read from the run folder what an earlier session has fitted.
 
     Args:
         method: what to fit.
         task: the model and the texts.
+        made: what a worker has fitted; it is kept as if it had been made here. Default: fit now.
 
     Returns:
         The fitted method, its scales checked against the model.
@@ -239,9 +240,9 @@ def fit(method: Method, task: Task) -> Fitted:
     place = f"{task.prefix}fit/{method.name}".replace(":", "-")
 
     def compute() -> dict[str, Any]:
-        made = method.fit(task)
-        arrays.update(made.arrays if task.run is None or not made.arrays else _kept(task.run, place, made))
-        return made.to_dict()
+        found = made or method.fit(task)
+        arrays.update(found.arrays if task.run is None or not found.arrays else _kept(task.run, place, found))
+        return found.to_dict()
 
     stored = task.cell(f"fit/{method.name}", compute)
     if stored.get("arrays") and not arrays and task.run is not None:

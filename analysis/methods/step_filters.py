@@ -20,7 +20,16 @@ from mambascope.spectra.dynamics import Dynamics
 Floats = npt.NDArray[np.float64]
 
 
-def _filtered(dynamics: Dynamics, keep: Tensor) -> Dynamics:
+def skipping(dynamics: Dynamics, keep: Tensor) -> Dynamics:
+    """Return dynamics in which tokens, or tokens of some channels, decay nothing and write nothing.
+
+    Args:
+        dynamics: of a block.
+        keep: False for what is skipped; broadcasts to ``dt``.
+
+    Returns:
+        The dynamics; a scan of the others alone would give them the same outputs.
+    """
     dt, gain = dynamics.dt, dynamics.gain
     return Dynamics(dt.where(keep, dt.new_zeros(())), dynamics.A, gain.where(keep, gain.new_zeros(())))
 
@@ -50,7 +59,7 @@ class ThresholdFilter:
         if position + dt.shape[1] > self.length:
             later = torch.arange(position, position + dt.shape[1], device=dt.device) >= self.length
             keep = keep | later[:, None]
-        return _filtered(dynamics, keep)
+        return skipping(dynamics, keep)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,4 +100,4 @@ class WholePromptFilter:
             return Dynamics(dt * factor, dynamics.A, dynamics.gain * factor)
         ranked, order = dt.double().sort(dim=1, descending=True, stable=True)  # of equal steps the earlier is kept
         within = ranked.cumsum(1) <= total
-        return _filtered(dynamics, torch.zeros_like(within).scatter_(1, order, within) | ~chosen)
+        return skipping(dynamics, torch.zeros_like(within).scatter_(1, order, within) | ~chosen)

@@ -17,7 +17,7 @@ from mambascope.spectra.eigenvalues import spectrum
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.scales import scaling
 
-from ..mode_rules import _winsorized
+from ..mode_rules import winsorized
 from .citations import WINSORIZATION, Citation
 from .method import Description, Fitted, Setting, Task, whether_baked
 
@@ -58,7 +58,7 @@ class Winsorize:
 
     def fit(self, task: Task) -> Fitted:
         """Read the rates and clip."""
-        values = np.stack([_winsorized(rate, self._q) for rate in spectrum(task.model).rates])
+        values = np.stack([winsorized(rate, self._q) for rate in spectrum(task.model).rates])
         scales = scaling("a", values).check(task.model.config)
         changed = float((values != 1).mean())
         how = f"from the weights alone: {changed:.1%} of the modes changed, clipped at {self._q:g} % on either side"

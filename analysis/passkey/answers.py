@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mambascope.spectra.checkpoint import Checkpoint
-from mambascope.spectra.dynamics import Intervention
+from mambascope.spectra.dynamics import Intervention, WholePrompt
 from mambascope.spectra.errors import RefusedInputError, TextError
 from mambascope.spectra.loading import encoder_of, tokenizer_file
 from mambascope.spectra.model import Block, Model
@@ -43,6 +43,11 @@ BATCH = 20
 bundled models at 512 and 4,096 bytes on one CPU core; one at a time took up to twice as long."""
 BATCH_ON_GPU = 100
 """The same on a GPU, which has room for all examples of a cell: the default of a plan."""
+
+
+WHOLE_TOKENS = 16_384
+"""Tokens side by side of prompts that must be seen whole, at most, but for a single prompt. Ours: their memory
+grows with them."""
 
 
 def decode_bytes(ids: list[int]) -> str:
@@ -116,7 +121,7 @@ def solver(
         criterion: when an answer is right.
         intervention: rewrites the dynamics.
         state: before the first token, of one row; None for zeros.
-        batch: examples that run side by side. Default: by the device.
+        batch: examples that run side by side, fewer of prompts that must be seen whole. Default: by the device.
 
     Returns:
         A function of the examples of a cell.
@@ -127,7 +132,10 @@ def solver(
         return lambda examples: forced_solved(model, examples, intervention=intervention, state=state, batch=at_once)
 
     def solve(examples: Examples) -> npt.NDArray[np.bool_]:
-        answers = generate_answers(model, examples, decode, intervention=intervention, state=state, batch=at_once)
+        most = max(1, WHOLE_TOKENS // examples.prompt_tokens) if isinstance(intervention, WholePrompt) else at_once
+        answers = generate_answers(
+            model, examples, decode, intervention=intervention, state=state, batch=min(at_once, most)
+        )
         pairs = zip(answers, examples.items, strict=True)
         return np.array([is_solved(answer, item.key, criterion) for answer, item in pairs])
 

@@ -13,27 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from mambascope.spectra.dynamics import WholePrompt
 from mambascope.spectra.errors import NonFiniteStateError
 from mambascope.spectra.tokens import Document
 
-from ..compare_keys import WHOLE_TOKENS
+from ..compare_cells import WINDOWS_INSIDE
 from ..evaluate.intervals import by_document
 from ..evaluate.passages import cut_passages
-from ..evaluate.position_sums import LAST, edges_for, score
+from ..evaluate.position_sums import LAST, edges_for
+from ..evaluate.setups import score_setup
 from ..methods.foreseen import expected_fit
 from ..methods.method import Fitted, Method, Setup, fit
 from ..methods.on_passkey import KINDS, ON_PASSKEY, PasskeyFits
 from ..methods.registry import setup_of
-from ..texts import token_counter
 from .answers import Decode, solver
 from .grid import PasskeyGrid, PasskeyPlan, Way, passkey_grid
 from .task import PasskeyTask
 from .tuning import STARTS
 from .which_heads import WhichHeads, which_heads
-
-WINDOWS_INSIDE = 16
-"""Windows of the training length taken from each document. As in ``mambascope compare``."""
 
 Tick = Callable[[int], None]
 
@@ -171,15 +167,13 @@ class PasskeyJob:
     def way(self, fitted: Fitted, prompt_tokens: int) -> Way:
         """Return how the model answers under a fitted method."""
         setup = setup_of(fitted, self.fits.model, prompt_tokens)
-        whole = isinstance(setup.intervention, WholePrompt)  # memory grows with the prompts
-        most = max(1, WHOLE_TOKENS // prompt_tokens) if whole else None
         solve = solver(
             setup.model,
             self.decode,
             criterion=self.plan.criterion,
             intervention=setup.intervention,
             state=setup.state,
-            batch=self.batch if most is None else min(most, self.batch or most),
+            batch=self.batch,
         )
         return Way(setup.name, solve)
 
@@ -211,14 +205,7 @@ class PasskeyJob:
         T = self.fits.train_length
         windows = cut_passages([d for d in self.inside if len(d) >= T], T, WINDOWS_INSIDE)
         try:
-            sums = score(
-                setup.model,
-                windows,
-                edges_for([T]),
-                setup.intervention,
-                state=setup.state,
-                observers=[token_counter(self.fits.tick)],
-            )
+            sums = score_setup(setup, windows, edges_for([T]), tick=self.fits.tick)
         except NonFiniteStateError:
             return None
         return float(np.mean(by_document(sums.whole(T), windows)))

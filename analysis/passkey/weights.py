@@ -32,7 +32,7 @@ from .record import TunedHistory, TunedStep
 CLIP = 1.0
 """L2 norm that a gradient is clipped to. Source: the released passkey code of DeciMamba."""
 LOOK_EVERY = 10
-"""Steps between two looks. Ours, as for scales."""
+"""Steps between two looks. Ours."""
 
 
 class Reads(Protocol):

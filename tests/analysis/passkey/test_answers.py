@@ -165,3 +165,28 @@ def test_the_solver_reads_one_forward_only_where_that_is_exact(byte_task, monkey
         solver(model, decode_bytes, **options)(examples)
     solver(model, str)(examples)
     assert ways == ["forward", "forward", "generation", "generation", "generation"]
+
+
+def test_prompts_that_must_be_seen_whole_run_a_few_at_a_time(byte_task):
+    """16,384 tokens at once: of prompts of 6,000 two side by side, and at least one of any length."""
+    seen = []
+
+    class Whole:
+        def boundaries(self):
+            return ()
+
+        def __call__(self, layer, position, dynamics):
+            if layer == 0 and position == 0:
+                seen.append(dynamics.dt.shape[:2])
+            return dynamics
+
+        def kept(self, layer, position):
+            return None
+
+    model = tiny_model("mamba2", vocab_size=264)
+    for context, rows in [(6_000, [2, 1]), (17_000, [1])]:
+        seen.clear()
+        examples = byte_task.examples(context, 0.5, sum(rows))
+        solver(model, decode_bytes, intervention=Whole(), batch=3)(examples)
+        assert [shape[0] for shape in seen] == rows
+        assert {shape[1] for shape in seen} == {examples.prompt_tokens}
