@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import Config
-from .conv import causal_conv
+from .conv import causal_conv_silu
 from .dynamics import Dynamics
+from .gating import gated
 from .scan import diagonal_scan
 from .state import LayerState
+from .step_sizes import softplus
 
 Scanned = tuple[Dynamics, Tensor, Tensor]
 
@@ -41,15 +42,13 @@ class Mamba(nn.Module):
         """Mix one block; arguments and results as in ``Mamba2.forward``."""
         cfg, precise = self.config, state.ssm.dtype
         x, z = torch.split(self.in_proj(hidden), [cfg.d_inner, cfg.d_inner], dim=-1)
-        x, conv_state = causal_conv(x, state.conv, self.conv1d)
-        x = F.silu(x)
+        x, conv_state = causal_conv_silu(x, state.conv, self.conv1d)
         dt, B, C = torch.split(self.x_proj(x), [cfg.dt_rank, cfg.d_state, cfg.d_state], dim=-1)
         # the bias is added in the state's precision, before the softplus
-        dt = F.softplus((dt @ self.dt_proj.weight.T).to(precise) + self.dt_proj.bias.to(precise))
+        dt = softplus((dt @ self.dt_proj.weight.T).to(precise), self.dt_proj.bias.to(precise))
         dynamics = Dynamics(dt=dt, A=-torch.exp(self.A_log.to(precise)), gain=dt)
         if rule is not None:
             dynamics = rule(dynamics)
         xs, B, C = x.to(precise), B.to(precise), C.to(precise)
         y, ssm = diagonal_scan(xs, dynamics.dt, dynamics.gain, dynamics.A, B, C, state.ssm)
-        y = (y + self.D.to(precise) * xs).to(hidden.dtype) * F.silu(z)
-        return self.out_proj(y), LayerState(conv_state, ssm), (dynamics, B, xs)
+        return self.out_proj(gated(y, xs, z, self.D)), LayerState(conv_state, ssm), (dynamics, B, xs)

@@ -5,18 +5,20 @@ Source: Dao and Gu 2024, section 7; parameter names as in state-spaces/mamba (mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import Config
-from .conv import causal_conv
+from .conv import causal_conv_silu
 from .dynamics import Dynamics
+from .gating import gated
 from .rmsnorm import RMSNorm
 from .scan import scalar_identity_scan
 from .state import LayerState
+from .step_sizes import softplus
 
 Scanned = tuple[Dynamics, Tensor, Tensor]
 
@@ -57,19 +59,20 @@ class Mamba2(nn.Module):
         cfg, precise = self.config, state.ssm.dtype
         batch, length = hidden.shape[:2]
         z, xBC, dt = torch.split(self.in_proj(hidden), [cfg.d_inner, cfg.conv_dim, cfg.nheads], dim=-1)
-        xBC, conv_state = causal_conv(xBC, state.conv, self.conv1d)
+        xBC, conv_state = causal_conv_silu(xBC, state.conv, self.conv1d)
         groups_width = cfg.ngroups * cfg.d_state
-        x, B, C = torch.split(F.silu(xBC).to(precise), [cfg.d_inner, groups_width, groups_width], dim=-1)
-        x = x.reshape(batch, length, cfg.nheads, cfg.headdim)
+        x, B, C = torch.split(xBC.to(precise), [cfg.d_inner, groups_width, groups_width], dim=-1)
+        heads = x.reshape(batch, length, cfg.nheads, cfg.headdim)
         B = B.reshape(batch, length, cfg.ngroups, cfg.d_state)
         C = C.reshape(batch, length, cfg.ngroups, cfg.d_state)
-        dt = F.softplus(dt.to(precise) + self.dt_bias.to(precise)).clamp(*cfg.dt_limit)
+        dt = softplus(dt.to(precise), self.dt_bias.to(precise))
+        if cfg.dt_limit != (0.0, math.inf):
+            dt = dt.clamp(*cfg.dt_limit)
         dynamics = Dynamics(dt=dt, A=-torch.exp(self.A_log.to(precise)), gain=dt)
         if rule is not None:
             dynamics = rule(dynamics)
-        y, ssm = scalar_identity_scan(x, dynamics.dt, dynamics.gain, dynamics.A, B, C, state.ssm)
-        y = y + self.D.to(precise).view(cfg.nheads, -1) * x  # D: (nheads, 1) or (nheads, headdim)
-        y = y.reshape(batch, length, cfg.d_inner).to(hidden.dtype) * F.silu(z)
-        if cfg.rmsnorm:
-            y = self.norm(y)
-        return self.out_proj(y), LayerState(conv_state, ssm), (dynamics, B, x)
+        y, ssm = scalar_identity_scan(heads, dynamics.dt, dynamics.gain, dynamics.A, B, C, state.ssm)
+        # D: (nheads,) or (d_inner,)
+        D = self.D if cfg.D_has_hdim else self.D.repeat_interleave(cfg.headdim)
+        y = gated(y.reshape(batch, length, cfg.d_inner), x, z, D, self.norm if cfg.rmsnorm else None)
+        return self.out_proj(y), LayerState(conv_state, ssm), (dynamics, B, heads)

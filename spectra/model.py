@@ -146,7 +146,7 @@ class Model(nn.Module):
         for index, layer in enumerate(self.layers()):
             rule = None if intervention is None else partial(_apply, intervention, index, start)
             mixed, layer_state, (dynamics, B, x) = layer.mixer(layer.norm(residual), state.layers[index], rule)
-            residual = residual + mixed
+            residual = residual + mixed if mixed.requires_grad or residual.requires_grad else residual.add_(mixed)
             after.append(layer_state)
             for observer in observers:
                 observer.update(Observation(index, start, stop, dynamics, B, x, layer_state))

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .scan.choice import runs_compiled
+
 
 class RMSNorm(nn.Module):
     """y = weight * x / sqrt(mean(x^2) + eps), the mean taken over each group of the last dimension."""
@@ -21,6 +23,10 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x, (..., width), in at least float32; the result has the dtype of the weights."""
+        if self.groups == 1 and runs_compiled(x) and runs_compiled(self.weight) and x.numel():
+            from .compiled.rms_norm import rms_norm  # numba takes a while to import
+
+            return rms_norm(x, self.weight, self.eps)
         wide = x if x.dtype == torch.float64 else x.float()
         if self.groups == 1:
             return F.rms_norm(wide, (x.shape[-1],), self.weight.to(wide.dtype), self.eps).to(self.weight.dtype)

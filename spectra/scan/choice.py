@@ -52,19 +52,19 @@ def choose(arch: Arch, device: torch.device, dtype: torch.dtype, *, gradient: bo
         The engine. On a GPU blocks shorter than ``cuda.SHORTEST`` tokens run in plain torch all the same.
     """
     if device.type != "cuda":
-        return _choose_off_gpu(arch, device.type, dtype)
+        return _choose_off_gpu(device.type, dtype)
     if switched_off():
         return Engine("blocked", f"{SWITCH}=off")
     return _choose_on_gpu(arch, device, dtype, gradient)
 
 
 @cache
-def _choose_off_gpu(arch: Arch, device_type: str, dtype: torch.dtype) -> Engine:
-    if arch == "mamba2" or device_type != "cpu":
+def _choose_off_gpu(device_type: str, dtype: torch.dtype) -> Engine:
+    if device_type != "cpu":
         return Engine("blocked", "plain torch, chunk by chunk")
     if dtype != torch.float32:
         return Engine("blocked", f"the compiled scan is for float32 states, not {_name(dtype)}")
-    return Engine("compiled", "one fused loop over tokens, with gradients")
+    return Engine("compiled", "one fused loop, with gradients")
 
 
 @cache
@@ -88,6 +88,11 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def runs_compiled(x: Tensor) -> bool:
+    """Return whether compiled CPU code can work on a tensor, by its device and dtype."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
+
+
 def engine_of(arch: Arch, x: Tensor, B: Tensor, tensors: Iterable[Tensor]) -> Engine:
     """Say which engine runs one call.
 
@@ -101,7 +106,7 @@ def engine_of(arch: Arch, x: Tensor, B: Tensor, tensors: Iterable[Tensor]) -> En
         The engine for this device, dtype and size.
     """
     if x.device.type != "cuda":
-        return _choose_off_gpu(arch, x.device.type, x.dtype)
+        return _choose_off_gpu(x.device.type, x.dtype)
     chosen = choose(arch, x.device, x.dtype, gradient=needs_gradient(tensors))
     if chosen.name == "official" and not cuda.fits(arch, x, B):
         return Engine("blocked", "the official kernels take neither a few tokens nor 2^31 elements")

@@ -28,9 +28,9 @@ def diagonal_scan(
     tensors = (x, dt, gain, A, B, C, state)
     engine = engine_of("mamba", x, B, tensors).name
     if engine == "compiled":
-        from . import compiled
+        from . import compiled_diagonal  # numba takes a while to import, and not every run scans on a CPU
 
-        return compiled.diagonal_scan(*tensors)
+        return compiled_diagonal.diagonal_scan(*tensors)
     return cuda.diagonal_scan(*tensors) if engine == "official" else blocked.diagonal_scan(*tensors)
 
 
@@ -52,6 +52,9 @@ def scalar_identity_scan(
         Outputs (batch, length, nheads, headdim) without the D skip, and the state after the last token.
     """
     tensors = (x, dt, gain, A, B, C, state)
-    if engine_of("mamba2", x, B, tensors).name == "official":
-        return cuda.scalar_identity_scan(*tensors)
-    return blocked.scalar_identity_scan(*tensors)
+    engine = engine_of("mamba2", x, B, tensors).name
+    if engine == "compiled":
+        from . import compiled_scalar_identity
+
+        return compiled_scalar_identity.scalar_identity_scan(*tensors)
+    return cuda.scalar_identity_scan(*tensors) if engine == "official" else blocked.scalar_identity_scan(*tensors)

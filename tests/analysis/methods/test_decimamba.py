@@ -12,7 +12,7 @@ from mambascope.analysis.methods import decimamba as module
 from mambascope.analysis.methods import find_method, fit, setup_of
 from mambascope.analysis.methods.decimation import Decimation, budgets, largest
 from mambascope.analysis.runs import RunFolder
-from mambascope.spectra.conv import causal_conv
+from mambascope.spectra.conv import causal_conv_silu
 from mambascope.spectra.dynamics import Dynamics, WholePrompt
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.scan import reference
@@ -70,7 +70,7 @@ def mixed_by_hand(mixer, hidden, chosen):
     zeros = torch.zeros(batch, cfg.d_conv, cfg.conv_dim, dtype=hidden.dtype)
     if cfg.arch == "mamba":
         x, z = mixer.in_proj(hidden).chunk(2, dim=-1)
-        x = F.silu(causal_conv(x, zeros, mixer.conv1d)[0])
+        x = causal_conv_silu(x, zeros, mixer.conv1d)[0]
         dt, B, C = mixer.x_proj(x).split([cfg.dt_rank, cfg.d_state, cfg.d_state], dim=-1)
         dt = F.softplus(mixer.dt_proj(dt))
         x, z, dt, B, C = map(pick, (x, z, dt, B, C))
@@ -79,7 +79,7 @@ def mixed_by_hand(mixer, hidden, chosen):
         return mixer.out_proj((y + mixer.D * x) * F.silu(z))
     groups = cfg.ngroups * cfg.d_state
     z, xBC, dt = mixer.in_proj(hidden).split([cfg.d_inner, cfg.conv_dim, cfg.nheads], dim=-1)
-    x, B, C = F.silu(causal_conv(xBC, zeros, mixer.conv1d)[0]).split([cfg.d_inner, groups, groups], dim=-1)
+    x, B, C = causal_conv_silu(xBC, zeros, mixer.conv1d)[0].split([cfg.d_inner, groups, groups], dim=-1)
     x, z, dt, B, C = map(pick, (x, z, F.softplus(dt + mixer.dt_bias), B, C))
     x = x.unflatten(-1, (cfg.nheads, cfg.headdim))
     B, C = (v.unflatten(-1, (cfg.ngroups, cfg.d_state)) for v in (B, C))

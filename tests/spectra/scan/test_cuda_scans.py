@@ -147,7 +147,7 @@ def test_convolution_equals_that_of_the_cpu(engine, length, dtype):
     layer = layer.to(dtype).cuda()
     wide = torch.zeros(2, length, 40, dtype=dtype, device="cuda")
     wide[..., 8:32] = x.cuda()
-    y, state = conv.causal_conv(wide[..., 8:32], before.cuda(), layer)
+    y, state = conv.causal_conv_silu(wide[..., 8:32], before.cuda(), layer)
     assert (conv._official_kernel(wide[..., 8:32], before.cuda(), layer) is not None) == (engine == "official")
     assert y.dtype == dtype
     assert scans.error(y.cpu(), exact) < (1e-6 if dtype == torch.float32 else 2**-8)
