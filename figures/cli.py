@@ -87,7 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _terminate)
     from mambascope.analysis.atomic import ignore_file_size_signal
 
+    from .console import show_log
+
     ignore_file_size_signal()
+    show_log()
     try:
         args.run(args)
         sys.stdout.flush()

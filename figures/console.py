@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import textwrap
@@ -22,6 +23,19 @@ def print_json(document: Mapping[str, Any]) -> None:
 def say(text: str) -> None:
     """Print a line for people on stderr."""
     print(text, file=sys.stderr)
+
+
+class _Say(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def show_log() -> None:
+    """Show on stderr what the packages log for people, such as that loops are being compiled."""
+    log = logging.getLogger("mambascope")
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(_Say())
 
 
 def _cell(value: Any) -> str:

@@ -129,7 +129,7 @@ def _advice(devices: list[dict[str, Any]], kernels: list[dict[str, Any]], engine
     )
     missing = [kernel for kernel in kernels if not kernel["found"] and kernel["install"] in wanted]
     if len(devices) == 1:
-        return ["no GPU: plain torch and the compiled CPU scan run everything; the kernels above would not be used"]
+        return ["no GPU: compiled CPU loops and plain torch run everything; the kernels above would not be used"]
     if switched_off():
         return [f"{SWITCH}=off keeps the official kernels out"]
     if not missing:

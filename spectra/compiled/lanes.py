@@ -14,6 +14,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .first_call import listen
+
+listen()
+
 LOG2, LOG2E = float(np.log(2.0)), float(np.log2(np.e))
 
 # a reordered sum is allowed (for the lanes), an assumption that NaN cannot occur is not

@@ -22,7 +22,7 @@ def test_json_names_versions_devices_and_an_engine_for_each(capsys):
     assert engines["cpu", "mamba", "float32", True]["engine"] == "compiled"
     assert engines["cpu", "mamba", "float64", False]["engine"] == "blocked"
     assert "not float64" in engines["cpu", "mamba", "float64", False]["why"]
-    assert engines["cpu", "mamba2", "float32", False]["engine"] == "blocked"
+    assert engines["cpu", "mamba2", "float32", True]["engine"] == "compiled"
     assert [k["module"] for k in found["kernels"]] == list(kernels._MODULES.values())
     for kernel in found["kernels"]:
         assert kernel["found"] != bool(kernel["why_not"])
@@ -32,7 +32,7 @@ def test_text_gives_equal_answers_on_one_line(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "float32, float32 with gradients" in out
-    assert len([line for line in out.splitlines() if line.strip().startswith("cpu ")]) == 3  # mamba twice, mamba2 once
+    assert len([line for line in out.splitlines() if line.strip().startswith("cpu ")]) == 4  # each kind in float32 and in float64
 
 
 @pytest.fixture

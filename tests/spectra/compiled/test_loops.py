@@ -1,6 +1,9 @@
 """Test ``mambascope.spectra.compiled``: every loop against torch in float64, values and gradients, and its lanes."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numba
 import numpy as np
@@ -175,3 +178,18 @@ def test_an_error_in_a_share_reaches_the_caller():
             share(fails, 10)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_first_run_says_that_it_compiles_and_a_later_one_does_not(tmp_path):
+    code = (
+        "import logging; logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
+        "import torch; from mambascope.spectra.compiled.rms_norm import rms_norm\n"
+        "rms_norm(torch.ones(2, 3), torch.ones(3), 1e-5)"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stderr
+        for _ in range(2)
+    ]
+    assert runs[0].count("compiling") == 1
+    assert "compiling" not in runs[1]

@@ -1,0 +1,31 @@
+"""Says when loops are compiled, which only a first run does: later ones find them on disk."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from numba.core import event
+
+_LOG = logging.getLogger("mambascope")
+
+
+class _Listener(event.Listener):
+    """Hears of every compilation; one that is read from disk is none."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def on_start(self, event: Any) -> None:
+        module = event.data["dispatcher"].py_func.__module__
+        if not self.told and module.startswith("mambascope."):
+            self.told = True
+            _LOG.info("compiling loops for this processor, once (half a minute); later runs find them on disk")
+
+    def on_end(self, event: Any) -> None:
+        """Nothing is said at the end."""
+
+
+def listen() -> None:
+    """Log one line when the first of our loops is compiled in this process."""
+    event.register("numba:compile", _Listener())
