@@ -7,12 +7,13 @@ TRITON := build/triton
 CUDA := .venv/.cuda-installed
 MODEL ?= mamba2-tiny
 GPU_REPORT ?= mambascope-gpu-report
+JOBS ?= 2
 
 .PHONY: report forecast-study test test-triton test-cuda gpu-report check format bench soak clean help
 
 help:
 	@echo "make report   the main job on the bundled models: mambascope-report/report.html"
-	@echo "make test     the test suite"
+	@echo "make test [JOBS=2]   the test suite, in that many processes"
 	@echo "make check    lint, format, types, import contract"
 	@echo "make soak     the long tests"
 	@echo "make test-triton   the official Mamba-2 kernels under Triton's interpreter, without a GPU (5 minutes)"
@@ -42,8 +43,9 @@ forecast-study: $(STAMP)
 	$(BIN)/mambascope forecast mamba2-tiny mamba-tiny mamba2-tiny-usual --study $(DATA)/*.txt --check --open-loop \
 		-o mambascope-forecast
 
+# a file stays on one worker, with the runs that its tests share
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 # mamba_ssm's Python files beside the environment, not in it: transformers would take them for working kernels
 $(TRITON)/.installed: $(STAMP)
