@@ -5,6 +5,7 @@ Every bundled model has its recipe beside its weights, so that ``mambascope trai
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +18,15 @@ from mambascope.spectra.zoo import FOLDER
 from .passkey.recipe import PasskeyShare
 
 
-class RateInit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RateInit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How the rates |A| are drawn: ``uniform`` or ``log_uniform`` on [low, high], one for each entry of A_log."""
 
     law: Literal["uniform", "log_uniform"]
     low: float
     high: float
+    trained: bool = True
+    """False: rates stay as drawn, so that a head can keep what it wrote only by taking small steps dt, which write
+    little as well; a rate that may fall to nothing keeps the noise with the key."""
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +47,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dt_low: float = 1e-3
     dt_high: float = 0.1
     """Step sizes start log-uniform on [dt_low, dt_high]. Default: Gu and Dao 2023, section 3.6."""
+    dt_floor: float = 0.0
+    """Mamba-2: least step size that a token can take, the lower end of ``dt_limit``."""
     train_length: int = 256
     batch: int = 16
     steps: int = 3000
@@ -60,6 +66,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
     passkey: PasskeyShare | None = None
     """The part of each batch that is passkey sequences, for a model that is to recall; None for text alone."""
+    begins_with: Recipe | None = None
+    """An earlier training, whose weights this one starts from; None for weights drawn at random."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no training.
@@ -72,13 +80,28 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name} must be at least 1")
         if self.train_length < 2 or not 0 < self.dt_low <= self.dt_high or not 0 < self.A_init.low <= self.A_init.high:
             raise ValueError("train_length must be at least 2, and ranges positive and ascending")
+        if self.dt_floor < 0 or (self.dt_floor and self.arch == "mamba"):
+            raise ValueError("dt_floor must be 0 or more, and 0 for Mamba-1, which knows none")
+        if self.arch == "mamba" and self.passkey is not None and self.passkey.least_kept < 1:
+            raise ValueError("passkey.least_kept is for Mamba-2, whose heads have one rate each")
+        if self.begins_with is not None and self.begins_with.config() != self.config():
+            raise ValueError("begins_with must be the recipe of a model of the same shape")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; a recipe without passkey sequences reads as before there were any."""
+        """Return plain JSON values; what a recipe does not have, such as passkey sequences, it does not name."""
         values = dict(msgspec.to_builtins(self))
-        if self.passkey is None:
-            del values["passkey"]
-        return values
+        for name in ("passkey", "dt_floor", "begins_with"):
+            if not values[name]:
+                del values[name]
+        return values if self.begins_with is None else values | {"begins_with": self.begins_with.to_dict()}
+
+    def stages(self) -> list[Recipe]:
+        """Return the trainings that make the model, this one last."""
+        return [*([] if self.begins_with is None else self.begins_with.stages()), self]
+
+    def tokens_seen(self) -> int:
+        """Return the tokens of all steps of all stages."""
+        return sum(stage.steps * stage.batch * stage.train_length for stage in self.stages())
 
     def config(self) -> Config:
         """Return the model's shape."""
@@ -92,6 +115,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             dt_rank=-(-self.d_model // 16) if self.arch == "mamba" else 0,
             headdim=self.headdim,
             tokens_in_vocab=self.tokens_in_vocab,
+            dt_limit=(self.dt_floor, math.inf),
         )
 
 
@@ -100,7 +124,7 @@ def read_recipe(name_or_path: str | Path, *, steps: int | None = None) -> Recipe
 
     Args:
         name_or_path: a bundled model's name, or a JSON file.
-        steps: overrides the recipe's steps.
+        steps: overrides the recipe's steps, those of its last stage.
 
     Returns:
         The recipe.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,9 @@ from mambascope.spectra.tokens import byte_level_tokenizer, encode_bytes
 
 from .atomic import replacing, write_json
 from .passkey.task import PasskeyTask
-from .passkey.training import passkey_rows
+from .passkey.training import Forgetting, passkey_rows
 from .recipe import Recipe
+from .replayed_step import ReplayedStep
 from .runs import RunFolder
 
 Corpus = Sequence[npt.NDArray[np.uint8]]
@@ -88,12 +89,13 @@ def initialise(model: Model, recipe: Recipe) -> None:
 
 
 def _optimisers(model: Model, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers if the recipe asks for it, AdamW for everything else."""
+    """Muon for the matrices inside the layers if the recipe asks for it, AdamW for everything else that moves."""
     plain = ("A_log", "dt_bias", "D", "bias", "norm.weight", "norm_f.weight")
-    muon = {n for n, p in model.named_parameters() if recipe.muon and p.dim() == 2 and n.endswith("proj.weight")}
-    matrices = [p for n, p in model.named_parameters() if n in muon]
-    decayed = [p for n, p in model.named_parameters() if n not in muon and not n.endswith(plain)]
-    kept = [p for n, p in model.named_parameters() if n.endswith(plain)]
+    moving = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    muon = {n for n, p in moving.items() if recipe.muon and p.dim() == 2 and n.endswith("proj.weight")}
+    matrices = [p for n, p in moving.items() if n in muon]
+    decayed = [p for n, p in moving.items() if n not in muon and not n.endswith(plain)]
+    kept = [p for n, p in moving.items() if n.endswith(plain)]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(recipe.beta1, recipe.beta2))]
     if matrices:
@@ -120,7 +122,13 @@ def batch_of(corpus: Corpus, recipe: Recipe, step: int) -> Tensor:
     return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
-def train_in_folder(recipe: Recipe, paths: Sequence[Path], run: RunFolder, tick: Callable[[int], None]) -> float:
+def train_in_folder(
+    recipe: Recipe,
+    paths: Sequence[Path],
+    run: RunFolder,
+    tick: Callable[[int], None],
+    device: torch.device | str = "cpu",
+) -> float:
     """Train a model inside a run folder and store it there as ``model/``.
 
     Args:
@@ -128,6 +136,7 @@ def train_in_folder(recipe: Recipe, paths: Sequence[Path], run: RunFolder, tick:
         paths: texts, read as bytes.
         run: journals every step; ``training.safetensors`` in it is the state to resume from.
         tick: called with the tokens of each step.
+        device: where the model is while it is trained.
 
     Returns:
         Mean training loss over the last 100 steps, in bits per token.
@@ -139,13 +148,15 @@ def train_in_folder(recipe: Recipe, paths: Sequence[Path], run: RunFolder, tick:
         corpus = [np.frombuffer(path.read_bytes(), dtype=np.uint8) for path in paths]
     except OSError as error:
         raise RefusedInputError(f"{error.filename}: cannot read the text: {error.strerror}") from error
-    model = Model(recipe.config(), name=recipe.name, train_length=recipe.train_length)
-    run.output("training.safetensors")
+    model = Model(recipe.config(), name=recipe.name, train_length=recipe.train_length).to(device)
+    for name in state_files(recipe):
+        run.output(name)
+    per_step = [stage.batch * stage.train_length for stage in recipe.stages() for _ in range(stage.steps)]
     for step in train(model, recipe, corpus, run.folder):
         if ("step", str(step.step)) not in run.journal:
             digits = [] if step.digit_bits is None else [step.digit_bits]
             run.journal.append("step", str(step.step), [step.bits, step.gradient_norm, *digits])
-        tick(recipe.batch * recipe.train_length)
+        tick(per_step[step.step - 1])
     last = [entry.value[0] for entry in run.journal if entry.kind == "step"][-100:]
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", CARD, "recipe.json"):
         run.output(f"model/{name}")
@@ -158,7 +169,7 @@ def save_trained(model: Model, recipe: Recipe, folder: Path) -> None:
     save_checkpoint(
         folder,
         recipe.config(),
-        {name: value for name, value in model.state_dict().items() if name != "lm_head.weight"},
+        {name: value.cpu() for name, value in model.state_dict().items() if name != "lm_head.weight"},
         "transformers",
         tokenizer_json=byte_level_tokenizer(),
         eos_id=recipe.tokens_in_vocab - 1,
@@ -186,7 +197,8 @@ def _restore(path: Path, model: Model, optimisers: Sequence[torch.optim.Optimize
             if key == "model":
                 p.copy_(file.get_tensor(name))
             else:
-                owner[p].state[p][key] = file.get_tensor(name)
+                value = file.get_tensor(name)
+                owner[p].state[p][key] = value if key == "step" else value.to(p.device)
         return int(file.metadata()["step"])
 
 
@@ -194,60 +206,93 @@ def train(model: Model, recipe: Recipe, corpus: Corpus, folder: Path) -> Iterato
     """Train a model in place, from the folder's checkpoint if it has one.
 
     Args:
-        model: made from ``recipe.config()``; its weights are overwritten.
-        recipe: what to do.
+        model: made from ``recipe.config()``, on any device; its weights are overwritten.
+        recipe: what to do; the stages that it begins with come first.
         corpus: texts as token ids, each longer than the training length.
-        folder: holds ``training.safetensors``, the state to resume from.
+        folder: holds ``training.safetensors``, the state to resume from, or that of each stage (``state_files``).
 
     Yields:
-        Each step once it is done; a step that the caller has seen may be repeated after a crash, with the same result.
+        Each step once it is done, counted through all stages; a step that the caller has seen may be repeated after a
+        crash, with the same result.
 
     Raises:
         RefusedInputError: no text is long enough.
     """
+    stages, done = recipe.stages(), 0
+    initialise(model, stages[0])
+    for stage, name in zip(stages, state_files(recipe), strict=True):
+        for step in _train_stage(model, stage, corpus, folder / name):
+            yield replace(step, step=done + step.step)
+        done += stage.steps
+
+
+def state_files(recipe: Recipe) -> list[str]:
+    """Return the names of the files that a training resumes from, one a stage, the last one's without a number."""
+    before = [f"training-{k}.safetensors" for k in range(1, len(recipe.stages()))]
+    return [*before, "training.safetensors"]
+
+
+def _train_stage(model: Model, recipe: Recipe, corpus: Corpus, checkpoint: Path) -> Iterator[TrainStep]:
+    """Take the steps of one stage that its file lacks, from the weights that the model has."""
     corpus = [text for text in corpus if len(text) > recipe.train_length]
     if not corpus:
         raise RefusedInputError(f"no text is longer than the training length of {recipe.train_length} tokens")
-    initialise(model, recipe)
+    for layer in model.layers():
+        layer.mixer.A_log.requires_grad_(recipe.A_init.trained)
     optimisers = _optimisers(model, recipe)
     task = PasskeyTask.of_texts((text.tobytes() for text in corpus), encode_bytes) if recipe.passkey else None
-    checkpoint = folder / "training.safetensors"
     first = _restore(checkpoint, model, optimisers) if checkpoint.exists() else 0
+    if first == recipe.steps:
+        return
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def gradients(tokens: Tensor, known: Tensor, *forgets: Tensor) -> Tensor:
+        logits = model(tokens[:, :-1], intervention=Forgetting(*forgets) if forgets else None).logits()
+        told, loss = _losses(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), recipe, known[:, 1:].flatten())
+        torch.autograd.backward(loss)
+        return told
+
+    run = ReplayedStep(gradients, parameters) if model.device.type == "cuda" else gradients
+    ahead = _batch(corpus, task, recipe, first)
     for step in range(first, recipe.steps):
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = learning_rate(recipe, step)
-        tokens = batch_of(corpus, recipe, step)
-        known = None if task is None else _with_passkeys(tokens, task, recipe, step)
-        logits = model(tokens[:, :-1]).logits()
-        bits, digit_bits, loss = _losses(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), recipe, known)
-        model.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        if run is gradients:
+            model.zero_grad(set_to_none=True)
+        told = run(*ahead)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
         for optimiser in optimisers:
             optimiser.step()
+        if step + 1 < recipe.steps:
+            ahead = _batch(corpus, task, recipe, step + 1)  # while a GPU is at work
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps:
             _save(checkpoint, model, optimisers, step + 1)
-        yield TrainStep(step + 1, bits, float(norm), digit_bits)
+        bits, digit_bits = (told.double() / math.log(2)).tolist()
+        yield TrainStep(step + 1, bits, float(norm), None if task is None else digit_bits)
 
 
-def _with_passkeys(tokens: Tensor, task: PasskeyTask, recipe: Recipe, step: int) -> Tensor:
-    """Put passkey sequences in place of the last windows of a batch; return where a digit stands that can be known."""
-    assert recipe.passkey is not None
+def _batch(corpus: Corpus, task: PasskeyTask | None, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
+    """Draw a step's tokens, where a digit stands that can be known, and what is forgotten where, if anything is."""
+    tokens = batch_of(corpus, recipe, step)
+    known = torch.zeros(tokens.shape, dtype=torch.bool)
+    if task is None or recipe.passkey is None:
+        return tokens, known
     rows = max(1, round(recipe.passkey.share * recipe.batch))
     rng = np.random.Generator(np.random.Philox(key=[recipe.seed, step], counter=[0, 0, 0, 1]))  # not the windows'
-    known = torch.zeros(tokens.shape, dtype=torch.bool)
-    tokens[-rows:], known[-rows:] = passkey_rows(task, recipe.passkey, rng, step, (rows, tokens.shape[1]))
-    return known
+    drawn = passkey_rows(task, recipe.passkey, rng, step, (rows, tokens.shape[1]))
+    tokens[-rows:], known[-rows:] = drawn.ids, drawn.known  # in place of the last windows
+    if recipe.passkey.least_kept == 1:
+        return tokens, known
+    forgets = torch.zeros(recipe.batch, recipe.train_length)
+    forgets[-rows:] = drawn.forgets[:, :-1]
+    return tokens, known, forgets
 
 
-def _losses(
-    logits: Tensor, targets: Tensor, recipe: Recipe, known: Tensor | None
-) -> tuple[float, float | None, Tensor]:
-    """Return bits per token, bits per digit that can be known, and what is minimised."""
-    if recipe.passkey is None or known is None:
+def _losses(logits: Tensor, targets: Tensor, recipe: Recipe, digits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return nats per token and per digit that can be known, (2,), and what is minimised."""
+    if recipe.passkey is None:
         loss = F.cross_entropy(logits, targets)
-        return float(loss.detach()) / math.log(2), None, loss
-    each, digits = F.cross_entropy(logits, targets, reduction="none"), known[:, 1:].flatten()
-    loss = (each * torch.where(digits, recipe.passkey.digit_weight, 1.0)).mean()
-    nats = each.detach()
-    return float(nats.mean()) / math.log(2), float(nats[digits].mean()) / math.log(2), loss
+        return loss.detach().expand(2), loss
+    each = F.cross_entropy(logits, targets, reduction="none")
+    nats, weights = each.detach(), 1 + (recipe.passkey.digit_weight - 1) * digits
+    return torch.stack([nats.mean(), (nats * digits).sum() / digits.sum()]), (each * weights).mean()

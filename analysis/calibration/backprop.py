@@ -27,7 +27,7 @@ from .windows import Ids
 BLOCK_TOKENS = 512
 """Tokens of a block, in each row. Ours: a block's graph outweighs the states kept for dozens of blocks."""
 
-STATES_KEPT = 32
+STATES_KEPT = 64
 """Up to so many blocks every state is kept; beyond, every sqrt(blocks)-th; the others are made once more. Ours."""
 
 

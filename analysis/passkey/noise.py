@@ -92,7 +92,11 @@ class Noise:
             The ids, and the offsets at which a sentence starts or the text ends.
         """
         start = int(self.starts[first])
-        rounds = range((start + tokens) // len(self.ids) + 1)
-        offsets = np.concatenate([self.starts + k * len(self.ids) - start for k in rounds])
-        inside = offsets[(offsets >= 0) & (offsets < tokens)]
-        return np.take(self.ids, np.arange(start, start + tokens), mode="wrap"), np.append(inside, tokens)
+        inside = []
+        for k in range((start + tokens) // len(self.ids) + 1):
+            since = start - k * len(self.ids)
+            low, high = np.searchsorted(self.starts, [since, since + tokens])  # a book has 10,000 sentences
+            inside.append(self.starts[low:high] - since)
+        return np.take(self.ids, np.arange(start, start + tokens), mode="wrap"), np.append(
+            np.concatenate(inside), tokens
+        )

@@ -48,6 +48,8 @@ class Example:
     """The answer as token ids."""
     needle_start: int
     """Position in the prompt of the needle's first token."""
+    needle_tokens: int
+    """Tokens of the needle."""
     second_mention: tuple[int, int]
     """Positions in the prompt between which the needle repeats the key (which can be known there)."""
     noise_before: float
@@ -176,7 +178,7 @@ class PasskeyTask:
         if not np.array_equal(before, hidden[: len(before)]):  # the space is one token with the first digits
             before = before[:-1]
         mention = (start + len(before), start + len(hidden) - len(after))
-        return Example(ids, key, self._ids(key), start, mention, at / tokens if tokens else depth)
+        return Example(ids, key, self._ids(key), start, len(hidden), mention, at / tokens if tokens else depth)
 
     def _ids(self, text: str) -> Ids:
         return self.encode(text.encode(), "the passkey prompt")

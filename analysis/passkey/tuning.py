@@ -34,18 +34,18 @@ RATES = (1e-4, 1e-3, 1e-2, 1e-1, 0.2)
 last one is ours, as a step moves ln s by the rate and far fewer of them have to do."""
 STARTS = {"a": "hard-clip:4", "joint": "hard-clip:4", "dt": "", "a_power": ""}
 """Rule whose proposal training starts from, by kind; empty for ones, so that factors of one kind stay of that kind.
-Ours, the rule of the goal ``retrieval``: after 20 steps on a model of the task 15 of 20 validation keys at 8 T were
+Ours, the rule of the goal ``retrieval``: after 20 steps on an earlier recall model 15 of 20 validation keys at 8 T were
 found, 2 from ones; after 100 steps 18 from both."""
 STEPS = 200
 """Ours: with validation keys of a model of the task, the best of 240 steps was the 170th."""
 TRIAL_SHARE = 0.1
 """Steps of a trial of a learning rate, as a share of all. Ours."""
 BATCH = 6
-"""Rows of each term of a step. Ours, for time: 6 to 32 rows and 100 to 400 steps all ended at 84 to 88 of 100 keys
-at 8 T of a model of the task, with factors on A and dt."""
+"""Rows of each term of a step. Ours, for time: on an earlier recall model 6 to 32 rows and 100 to 400 steps all ended
+at 84 to 88 of 100 keys at 8 T, with factors on A and dt."""
 TIMES = 10
-"""Longest length that is trained on, in T. Ours, for time: up to 16 T (200 steps of 16 rows) and up to 9 T (400 of 32),
-84 and 85 of 100 test keys were found at 8 T, 43 and 30 at 16 T."""
+"""Longest length that is trained on, in T. Ours, for time: on an earlier recall model, up to 16 T (200 steps of 16 rows)
+and up to 9 T (400 of 32), 84 and 85 of 100 test keys were found at 8 T, 43 and 30 at 16 T."""
 LOOK_EVERY = 20
 """Steps between two looks at the validation part. Ours."""
 

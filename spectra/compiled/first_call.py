@@ -10,7 +10,7 @@ from numba.core import event
 _LOG = logging.getLogger("mambascope")
 
 
-class _Listener(event.Listener):
+class _Listener(event.Listener):  # type: ignore[misc]
     """Hears of every compilation; one that is read from disk is none."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class _Listener(event.Listener):
         module = event.data["dispatcher"].py_func.__module__
         if not self.told and module.startswith("mambascope."):
             self.told = True
-            _LOG.info("compiling loops for this processor, once (half a minute); later runs find them on disk")
+            _LOG.info("compiling loops for this processor, once (some seconds to half a minute); later runs find them on disk")
 
     def on_end(self, event: Any) -> None:
         """Nothing is said at the end."""

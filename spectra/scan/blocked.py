@@ -120,9 +120,9 @@ def scalar_identity_scan(
     written = written.view(batch, n, nheads, headdim, d_state)
     across = torch.exp2(total[..., -1].to(x.dtype))[..., None, None]  # (batch, n, nheads, 1, 1)
     entering, h = [], state
-    for k in range(n):
+    for decay, added in zip(across.unbind(1), written.unbind(1), strict=True):  # an index would cost a zero gradient
         entering.append(h)
-        h = across[:, k] * h + written[:, k]
+        h = decay * h + added
 
     # what the state that enters a chunk gives to its tokens
     start = torch.stack(entering, dim=1).view(batch, n, ngroups, per_group * headdim, d_state)

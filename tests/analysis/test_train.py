@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -80,6 +81,71 @@ def test_initial_rates_and_steps_follow_the_recipe(arch):
     rates = model.layers()[0].mixer.A_log.detach().exp().numpy()
     assert np.all((rates >= 0.999) & (rates <= 16.001))
     assert abs(np.median(rates) - 8.5) < 3
+
+
+def test_rates_that_are_not_trained_stay_and_steps_keep_their_floor(tmp_path):
+    moved = []
+    for trained in (True, False):
+        plan = recipe(steps=3, A_init=RateInit("log_uniform", 0.5, 2.0, trained), dt_floor=0.04, muon=True)
+        assert read_again(plan, tmp_path) == plan
+        model = Model(plan.config())
+        initialise(model, plan)
+        drawn = [layer.mixer.A_log.detach().clone() for layer in model.layers()]
+        (tmp_path / str(trained)).mkdir()
+        list(train(model, plan, corpus(), tmp_path / str(trained)))
+        moved.append(any(not torch.equal(d, m.mixer.A_log) for d, m in zip(drawn, model.layers(), strict=True)))
+        least = min(float(dt.min()) for dt in step_sizes(model))
+        assert least == pytest.approx(0.04, rel=1e-6)  # float32
+    assert moved == [True, False]
+    assert "dt_floor" not in recipe().to_dict()
+    assert "trained" not in recipe().to_dict()["A_init"]
+    with pytest.raises(ValueError, match="dt_floor"):
+        recipe("mamba", dt_floor=0.1)
+
+
+def read_again(plan, folder):
+    (folder / "recipe.json").write_text(json.dumps(plan.to_dict()))
+    return read_recipe(folder / "recipe.json")
+
+
+def step_sizes(model):
+    seen = []
+
+    class Steps:
+        def boundaries(self):
+            return ()
+
+        def update(self, observation):
+            seen.append(observation.dynamics.dt)
+
+    with torch.no_grad():
+        model(torch.arange(200)[None], observers=[Steps()])
+    return seen
+
+
+def test_a_training_of_two_stages_goes_on_from_the_first_ones_weights(tmp_path):
+    before = recipe(steps=4, batch=3)
+    plan = recipe(steps=3, learning_rate=1e-3, seed=1, begins_with=before)
+    assert read_again(plan, tmp_path) == plan
+    assert [stage.steps for stage in plan.stages()] == [4, 3]
+    assert plan.tokens_seen() == 16 * (4 * 3 + 3 * 2)
+    for name in ("whole", "first", "stopped"):
+        (tmp_path / name).mkdir()
+    whole, first = Model(plan.config()), Model(plan.config())
+    steps = list(train(whole, plan, corpus(), tmp_path / "whole"))
+    assert [s.step for s in steps] == [1, 2, 3, 4, 5, 6, 7]
+    assert list(train(first, before, corpus(), tmp_path / "first")) == steps[:4]
+    alone = Model(plan.config())
+    second = list(train(alone, recipe(steps=3, learning_rate=1e-3, seed=1), corpus(), tmp_path))
+    assert second[0].bits > steps[4].bits + 0.05  # what fresh weights lack
+    for _ in itertools.islice(train(Model(plan.config()), plan, corpus(), tmp_path / "stopped"), 6):
+        pass
+    resumed = Model(plan.config())
+    assert list(train(resumed, plan, corpus(), tmp_path / "stopped")) == steps[4:]
+    for mine, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    with pytest.raises(ValueError, match="same shape"):
+        recipe(d_model=32, begins_with=before)
 
 
 def test_windows_come_from_all_texts_in_proportion():

@@ -32,7 +32,8 @@ def test_text_gives_equal_answers_on_one_line(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "float32, float32 with gradients" in out
-    assert len([line for line in out.splitlines() if line.strip().startswith("cpu ")]) == 4  # each kind in float32 and in float64
+    # each kind in float32 and in float64
+    assert len([line for line in out.splitlines() if line.strip().startswith("cpu ")]) == 4
 
 
 @pytest.fixture

@@ -34,8 +34,8 @@ def test_models_are_those_of_the_manifest():
         assert weights.stat().st_size <= 4_000_000
         recipe, card = read_recipe(name), read_card(FOLDER / name)
         assert expected_tensors(recipe.config()) == expected_tensors(open_checkpoint(name).config)
-        assert (recipe.steps, recipe.train_length) == (entry["steps"], card.train_length)
-        assert entry["tokens_seen"] == recipe.steps * recipe.batch * recipe.train_length
+        assert (sum(s.steps for s in recipe.stages()), recipe.train_length) == (entry["steps"], card.train_length)
+        assert entry["tokens_seen"] == recipe.tokens_seen()
         assert recipe.why
 
 

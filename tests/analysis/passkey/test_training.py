@@ -9,7 +9,7 @@ import torch
 
 from mambascope.analysis.passkey.keys import part_of
 from mambascope.analysis.passkey.recipe import PasskeyShare
-from mambascope.analysis.passkey.training import noise_cap, passkey_rows
+from mambascope.analysis.passkey.training import Forgetting, noise_cap, passkey_rows
 from mambascope.analysis.recipe import RateInit, Recipe, read_recipe
 from mambascope.analysis.train import CHECKPOINT_EVERY, train
 from mambascope.spectra.model import Model
@@ -19,9 +19,10 @@ SHARE = PasskeyShare(first_noise=4, steps_per_token=2.0)
 
 
 def rows(task, step, count=40, length=401):
-    ids, known = passkey_rows(task, SHARE, np.random.default_rng(step), step, (count, length))
-    assert ids.shape == known.shape == (count, length)
-    return [bytes(row) for row in ids.numpy().astype(np.uint8)], known.numpy()
+    drawn = passkey_rows(task, SHARE, np.random.default_rng(step), step, (count, length))
+    assert drawn.ids.shape == drawn.known.shape == drawn.forgets.shape == (count, length)
+    assert not drawn.forgets.any()
+    return [bytes(row) for row in drawn.ids.numpy().astype(np.uint8)], drawn.known.numpy()
 
 
 def test_known_digits_are_second_mentions_and_answers_of_training_keys(byte_task):
@@ -43,6 +44,46 @@ def test_the_distance_grows_and_fills_the_sequence_in_the_end(byte_task):
     assert min(few) == 2
     assert 0.3 < np.mean([text.rfind(b"Answer: ") == 401 - 6 - 8 for text in rows(byte_task, 10_000)[0]]) < 0.9
     assert min(many) == 1
+
+
+def test_states_are_made_smaller_just_behind_each_needle(byte_task):
+    share = PasskeyShare(first_noise=4, steps_per_token=2.0, least_kept=0.1)
+    for step, most in ((0, 0.02), (2000, 1.0)):
+        drawn = passkey_rows(byte_task, share, np.random.default_rng(step), step, (40, 401))
+        found = []
+        for row, forgets in zip(drawn.ids.numpy().astype(np.uint8), drawn.forgets.numpy(), strict=True):
+            text, places = bytes(row), np.flatnonzero(forgets)
+            assert len(places) == text.count(b"Answer: ")
+            assert all(text[:place].endswith(b" is the pass key. ") for place in places)
+            found += forgets[places].tolist()
+        found = np.array(found) / np.log(10)
+        assert 0 < found.min() < 0.1 * most
+        assert 0.8 * most < found.max() <= most * 1.001  # 4 of some 230 tokens of noise in the first step
+
+
+def test_forgetting_takes_a_share_of_the_state_and_nothing_of_the_write():
+    config = recipe(n_layer=2).config()
+    model, nats = Model(config).double(), torch.tensor([[0.7], [0.0]], dtype=torch.float64)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    seen = []
+
+    class Steps:
+        def boundaries(self):
+            return ()
+
+        def update(self, observation):
+            seen.append(observation.dynamics.dt[:, 0] * observation.dynamics.A)
+
+    with torch.no_grad():
+        before = model(torch.tensor([[65, 66, 67]] * 2)).state
+        plain = model(torch.tensor([[68]] * 2), before, observers=[Steps()]).state
+        weak = model(torch.tensor([[68]] * 2), before, Forgetting(nats)).state
+    held = seen[0].exp()[..., None, None] * before.layers[0].ssm  # what the first layer still has of the tokens before
+    lost = plain.layers[0].ssm - weak.layers[0].ssm
+    assert torch.allclose(lost[0], (1 - np.exp(-0.7)) * held[0], rtol=1e-9, atol=1e-15)
+    assert held[0].abs().max() > 1e-3
+    assert torch.equal(plain.layers[1].ssm[1], weak.layers[1].ssm[1])
 
 
 def recipe(**changes):
@@ -72,15 +113,25 @@ def test_digits_weigh_as_much_as_the_recipe_says(tmp_path):
     assert heavy.gradient_norm > 2 * light.gradient_norm
 
 
+def test_a_training_that_forgets_is_another_one(tmp_path):
+    def second_step(**changes):
+        plan = recipe(steps=3, passkey=PasskeyShare(first_noise=4, **changes))
+        steps = train(Model(plan.config()), plan, [np.frombuffer(TEXT, np.uint8)], tmp_path)
+        return list(itertools.islice(steps, 2))[-1]
+
+    assert second_step(least_kept=0.01) != second_step(least_kept=1.0)
+    assert second_step(least_kept=0.01) == second_step(least_kept=0.01)
+
+
 def test_text_windows_stay_where_they_are(byte_task):
     from mambascope.analysis.passkey.task import PasskeyTask
-    from mambascope.analysis.train import _with_passkeys, batch_of
+    from mambascope.analysis.train import _batch, batch_of
 
     plan = recipe(batch=8, passkey=PasskeyShare(share=0.25))
     assert isinstance(byte_task, PasskeyTask)
     corpus = [np.frombuffer(TEXT, np.uint8)]
-    plain, mixed = batch_of(corpus, plan, 3), batch_of(corpus, plan, 3)
-    known = _with_passkeys(mixed, byte_task, plan, 3)
+    plain = batch_of(corpus, plan, 3)
+    mixed, known = _batch(corpus, byte_task, plan, 3)
     assert torch.equal(plain[:6], mixed[:6])
     assert not known[:6].any()
     assert known[6:].any(dim=1).all()
@@ -94,3 +145,8 @@ def test_recipes_without_passkeys_read_as_before():
     for bad in ({"share": 0.0}, {"share": 1.1}, {"digit_weight": 0.0}, {"first_noise": -1}, {"steps_per_token": 0.0}):
         with pytest.raises(ValueError, match="passkey: share must be"):
             PasskeyShare(**bad)
+    for bad in (0.0, 1.5):
+        with pytest.raises(ValueError, match="least_kept must be"):
+            PasskeyShare(least_kept=bad)
+    with pytest.raises(ValueError, match="one rate each"):
+        msgspec.structs.replace(recipe(passkey=PasskeyShare(least_kept=0.5)), arch="mamba").__post_init__()
