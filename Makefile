@@ -4,6 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 TRITON := build/triton
+PEERS := build/peers
+INTO = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS)
 CUDA := .venv/.cuda-installed
 MODEL ?= mamba2-tiny
 GPU_REPORT ?= mambascope-gpu-report
@@ -19,7 +21,7 @@ help:
 	@echo "make test-triton   the official Mamba-2 kernels under Triton's interpreter, without a GPU (5 minutes)"
 	@echo "make test-cuda     the tests that need an NVIDIA GPU, with the official kernels where they are installed"
 	@echo "make gpu-report [MODEL=...]   on a GPU: kernels, tests, then spectrum, norms and perplexity of a model"
-	@echo "make bench    speed against named peers"
+	@echo "make bench    speed against named peers, which it installs in $(PEERS): build/bench/bench.md"
 	@echo "make forecast-study DATA=FOLDER   forecasts of harm against measurements, on models trained for it"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -90,7 +92,16 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
+# beside the environment, not in it, like $(TRITON); who cannot be installed is reported as absent
+$(PEERS)/.installed: $(STAMP)
+	mkdir -p $(PEERS)
+	$(INTO) "mambapy>=1.2" || echo "mambapy cannot be installed here"
+	$(INTO) --ignore-requires-python "torchmamba>=0.1.2" || echo "torchmamba cannot be installed here"
+	$(INTO) setuptools wheel packaging ninja einops && MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE \
+		PYTHONPATH=$(PEERS) $(INTO) --no-build-isolation "mamba-ssm>=2.3" || echo "mamba-ssm cannot be installed here"
+	touch $@
+
+bench: $(STAMP) $(PEERS)/.installed
 	$(BIN)/pytest tests/benchmarks -m bench --no-header -q
 
 soak: $(STAMP)
