@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import ShapeError
 from .scan.choice import needs_gradient, runs_compiled
 from .scan.kernels import find, switched_off
 
@@ -31,8 +32,16 @@ def causal_conv_silu(x: Tensor, state: Tensor, conv: nn.Conv1d) -> tuple[Tensor,
 
     Returns:
         Outputs (batch, length, channels), and the state after the block.
+
+    Raises:
+        ShapeError: the state is one of other rows or another model.
     """
     length, taps = x.shape[1], conv.weight[:, 0].T  # (d_conv, channels)
+    if state.shape != (x.shape[0], *taps.shape):
+        raise ShapeError(
+            f"the convolution's state has shape {tuple(state.shape)}, expected {(x.shape[0], *taps.shape)}; it must "
+            "come from the same model with as many rows (StreamState.repeated)"
+        )
     if kernel := _official_kernel(x, state, conv):
         y = by_kernel(kernel, x, state, conv)
     elif runs_compiled(x) and taps.shape[0] <= _COMPILED_TAPS and length:

@@ -40,6 +40,14 @@ class ScaleError(RefusedInputError):
     """Scaling factors that do not fit the model, or a combination that has no meaning."""
 
 
+class ShapeError(RefusedInputError):
+    """A tensor whose shape does not fit the model or the other tensors; nothing was computed."""
+
+
+class DerivativeError(MambascopeError):
+    """A derivative that the engine in use does not have."""
+
+
 class NonFiniteStateError(MambascopeError):
     """A state or a logit became NaN or infinite during a run.
 

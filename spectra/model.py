@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .config import Config
 from .dynamics import Dynamics, Intervention, Observation, Observer, WholePrompt
-from .errors import NonFiniteStateError, TextError
+from .errors import NonFiniteStateError, ScaleError, TextError
 from .mamba import Mamba
 from .mamba2 import Mamba2
 from .rmsnorm import RMSNorm
@@ -146,7 +146,7 @@ class Model(nn.Module):
         for index, layer in enumerate(self.layers()):
             rule = None if intervention is None else partial(_apply, intervention, index, start)
             mixed, layer_state, (dynamics, B, x) = layer.mixer(layer.norm(residual), state.layers[index], rule)
-            residual = residual + mixed if mixed.requires_grad or residual.requires_grad else residual.add_(mixed)
+            residual = residual + mixed
             after.append(layer_state)
             for observer in observers:
                 observer.update(Observation(index, start, stop, dynamics, B, x, layer_state))
@@ -267,7 +267,16 @@ class Model(nn.Module):
 
 
 def _apply(intervention: Intervention, layer: int, position: int, dynamics: Dynamics) -> Dynamics:
-    return intervention(layer, position, dynamics)
+    """Ask the intervention; a state that grows by itself is refused, which no scan here is made for."""
+    found = intervention(layer, position, dynamics)
+    if found.dt.device.type == "cpu" and (
+        bool((found.dt.detach() < 0).any()) or bool((found.A.detach() > 0).any())
+    ):  # on a GPU the question would cost more than the rule
+        raise ScaleError(
+            f"layer {layer}: the intervention made a step dt negative or a rate A positive; states would grow by "
+            "themselves. Factors must be above 0"
+        )
+    return found
 
 
 def _check_finite(block: Block) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .lanes import JIT, sigmoid
-from .strides import array, rows
+from .first_derivative import first_derivative
+from .jit import jit
+from .lanes import sigmoid
+from .strides import array, empty, rows, zeros
 from .threads import share
 
 TAPS = 4
@@ -19,7 +19,7 @@ TAPS = 4
 _ROWS_WORTH_A_THREAD = 64
 
 
-@numba.jit(**JIT)
+@jit
 def _before_silu(xs, x0, x_row, before, b, t, taps, bias, out):  # type: ignore[no-untyped-def]
     """Write bias + sum_k taps_k x_(t-3+k) of one token; what lies before the block comes from ``before``."""
     C = bias.shape[0]
@@ -32,7 +32,7 @@ def _before_silu(xs, x0, x_row, before, b, t, taps, bias, out):  # type: ignore[
         out[c] = bias[c] + (w0[c] * r0[c] + w1[c] * r1[c] + (w2[c] * r2[c] + w3[c] * r3[c]))
 
 
-@numba.jit(**JIT)
+@jit
 def _forward(first, last, xs, x_batch, x_row, before, taps, bias, out):  # type: ignore[no-untyped-def]
     """A round is a token of a row."""
     length = out.shape[1]
@@ -44,7 +44,7 @@ def _forward(first, last, xs, x_batch, x_row, before, taps, bias, out):  # type:
             y[c] *= sigmoid(y[c])
 
 
-@numba.jit(**JIT)
+@jit
 def _backward(first, last, xs, x_batch, x_row, before, taps, bias, d_out, d_x, d_before, d_taps, d_bias):  # type: ignore[no-untyped-def]
     """Write the gradients; those of the taps and the bias for each row. A round is a row."""
     length, C = d_out.shape[1:]
@@ -93,13 +93,13 @@ class _ConvSilu(torch.autograd.Function):
         return _run(x, before, taps, bias)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         x, before, taps, bias = ctx.saved_tensors
         batch, wanted = x.shape[0], ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
-        d_x, d_before = torch.empty(x.shape), torch.empty(before.shape)
-        d_taps = torch.zeros(batch, TAPS, bias.shape[0])
-        d_bias = torch.zeros(batch, bias.shape[0] if wanted else 0)
+        d_x, d_before = empty(x.shape), empty(before.shape)
+        d_taps = zeros(batch, TAPS, bias.shape[0])
+        d_bias = zeros(batch, bias.shape[0] if wanted else 0)
         share(
             _backward, batch, *rows(x), array(before), array(taps), array(bias), array(d_out),
             *(v.numpy() for v in (d_x, d_before, d_taps, d_bias)),
@@ -108,7 +108,7 @@ class _ConvSilu(torch.autograd.Function):
 
 
 def _run(x: Tensor, before: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
-    out = torch.empty(x.shape)
+    out = empty(x.shape)
     arguments = *rows(x), array(before), array(taps), array(bias), out.numpy()
     share(_forward, x.shape[0] * x.shape[1], *arguments, at_least=_ROWS_WORTH_A_THREAD)
     return out
@@ -130,7 +130,7 @@ def conv_silu(x: Tensor, before: Tensor, taps: Tensor, bias: Tensor | None) -> T
     if missing:
         taps = torch.nn.functional.pad(taps, (0, 0, missing, 0))
         before = torch.nn.functional.pad(before, (0, 0, missing, 0))
-    bias = torch.zeros(taps.shape[1]) if bias is None else bias
+    bias = zeros(taps.shape[1]) if bias is None else bias
     tensors = (x, before, taps, bias)
     if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
         out: Tensor = _ConvSilu.apply(*tensors)  # type: ignore[no-untyped-call]

@@ -17,10 +17,11 @@ class _Listener(event.Listener):  # type: ignore[misc]
         self.told = False
 
     def on_start(self, event: Any) -> None:
-        module = event.data["dispatcher"].py_func.__module__
+        function = getattr(event.data.get("dispatcher"), "py_func", None)
+        module = getattr(function, "__module__", None) or ""
         if not self.told and module.startswith("mambascope."):
             self.told = True
-            _LOG.info("compiling loops for this processor, once (some seconds to half a minute); later runs find them on disk")
+            _LOG.info("compiling loops for this processor (up to half a minute); later runs find them on disk")
 
     def on_end(self, event: Any) -> None:
         """Nothing is said at the end."""

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .lanes import JIT, sigmoid
+from .first_derivative import first_derivative
+from .jit import jit
+from .lanes import sigmoid
 from .rms_norm import inverse_rms
-from .strides import array, rows
+from .strides import array, empty, rows, zeros
 from .threads import share
 
 _ROWS_WORTH_A_THREAD = 64
 
 
-@numba.jit(**JIT)
+@jit
 def _gated(y, x, z, D, out):  # type: ignore[no-untyped-def]
     for c in range(out.shape[0]):
         out[c] = (y[c] + D[c] * x[c]) * (z[c] * sigmoid(z[c]))
 
 
-@numba.jit(**JIT)
+@jit
 def _forward(first, last, ys, y_batch, y_row, xs, x_batch, x_row, zs, z_batch, z_row, D, weight, groups, eps, out):  # type: ignore[no-untyped-def]
     """A round is a token of a row. An empty weight: no norm."""
     length, C = out.shape[1:]
@@ -41,7 +41,7 @@ def _forward(first, last, ys, y_batch, y_row, xs, x_batch, x_row, zs, z_batch, z
                     part[c] *= scale * weight_part[c]
 
 
-@numba.jit(**JIT)
+@jit
 def _backward(first, last, ys, y_batch, y_row, xs, x_batch, x_row, zs, z_batch, z_row, D, weight, groups, eps, d_out, d_y, d_x, d_z, d_D, d_weight):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Write the gradients; those of D and of the weight for each row. A round is a row."""
     length, C = d_out.shape[1:]
@@ -93,7 +93,7 @@ def _inputs(y: Tensor, x: Tensor, z: Tensor, D: Tensor, weight: Tensor, groups: 
 
 
 def _run(*inputs: Any) -> Tensor:
-    out = torch.empty(inputs[0].shape)
+    out = empty(inputs[0].shape)
     share(_forward, out.shape[0] * out.shape[1], *_inputs(*inputs), out.numpy(), at_least=_ROWS_WORTH_A_THREAD)
     return out
 
@@ -106,13 +106,13 @@ class _Gate(torch.autograd.Function):
         return _run(*inputs)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         y, x, z, D, weight = ctx.saved_tensors
         batch, (wants_D, wants_weight) = y.shape[0], ctx.needs_input_grad[3:5]
-        d_y, d_x, d_z = (torch.empty(y.shape) for _ in range(3))
-        d_D = torch.zeros(batch, D.shape[0] if wants_D else 0)
-        d_weight = torch.zeros(batch, weight.shape[0] if wants_weight else 0)
+        d_y, d_x, d_z = (empty(y.shape) for _ in range(3))
+        d_D = zeros(batch, D.shape[0] if wants_D else 0)
+        d_weight = zeros(batch, weight.shape[0] if wants_weight else 0)
         gradients = (v.numpy() for v in (d_y, d_x, d_z, d_D, d_weight))
         share(_backward, batch, *_inputs(y, x, z, D, weight, *ctx.rest), array(d_out), *gradients)
         sums = d_D.sum(0) if wants_D else None, d_weight.sum(0) if wants_weight else None
@@ -136,7 +136,7 @@ def gate(
     Returns:
         Same shape.
     """
-    tensors = (y, x, z, D, torch.empty(0) if weight is None else weight)
+    tensors = (y, x, z, D, empty(0) if weight is None else weight)
     if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
         out: Tensor = _Gate.apply(*tensors, groups, eps)  # type: ignore[no-untyped-call]
         return out

@@ -1,4 +1,4 @@
-"""Elementary functions of compiled CPU code that become vector instructions, and the compiler settings it shares.
+"""Elementary functions of compiled CPU code that become vector instructions.
 
 There is no vector library behind numba and ``math.exp`` runs one value at a time; these polynomials run in any loop
 over contiguous float32 numbers. Relative errors against float64 are below 2e-7 (tested). NaN stays NaN.
@@ -6,30 +6,14 @@ over contiguous float32 numbers. Relative errors against float64 are below 2e-7 
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .first_call import listen
-
-listen()
+from .jit import jit_in_order
 
 LOG2, LOG2E = float(np.log(2.0)), float(np.log2(np.e))
-
-# a reordered sum is allowed (for the lanes), an assumption that NaN cannot occur is not
-JIT: dict[str, Any] = {
-    "nopython": True,
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "nsz"},
-}
-
-_IN_ORDER = JIT | {"fastmath": {"contract", "nsz"}}  # a reordered remainder would lose what its second step adds
 
 
 @intrinsic
@@ -40,7 +24,7 @@ def _float_of_bits(typing, bits):  # type: ignore[no-untyped-def]
     return types.float32(types.int32), codegen
 
 
-@numba.jit(**_IN_ORDER)
+@jit_in_order
 def _exp2_of_parts(whole, f):  # type: ignore[no-untyped-def]
     # near-minimax polynomial of 2^f on [-1/2, 1/2]: relative error 2e-9 before rounding
     p = np.float32(1.534581184e-04)
@@ -52,7 +36,7 @@ def _exp2_of_parts(whole, f):  # type: ignore[no-untyped-def]
     return (p * f + np.float32(1.0)) * _float_of_bits((whole + np.int32(127)) << np.int32(23))  # -127: the bits of 0
 
 
-@numba.jit(**_IN_ORDER)
+@jit_in_order
 def exp2(z):  # type: ignore[no-untyped-def]
     """Return 2^z for a float32 z <= 0; 0 below -126.5."""
     z = max(z, np.float32(-127.0))
@@ -60,7 +44,7 @@ def exp2(z):  # type: ignore[no-untyped-def]
     return _exp2_of_parts(whole, z - np.float32(whole))
 
 
-@numba.jit(**_IN_ORDER)
+@jit_in_order
 def _exp(v):  # type: ignore[no-untyped-def]
     """Return e^v for a float32 v <= 0; the remainder in two steps, so that a large |v| costs no digits."""
     v = max(v, np.float32(-88.0))
@@ -71,7 +55,7 @@ def _exp(v):  # type: ignore[no-untyped-def]
     return _exp2_of_parts(whole, f)
 
 
-@numba.jit(**_IN_ORDER)
+@jit_in_order
 def sigmoid(v):  # type: ignore[no-untyped-def]
     """Return 1 / (1 + e^-v) of a float32."""
     e = _exp(-abs(v))
@@ -79,9 +63,9 @@ def sigmoid(v):  # type: ignore[no-untyped-def]
     return s if v >= np.float32(0.0) else e * s
 
 
-@numba.jit(**_IN_ORDER)
+@jit_in_order
 def softplus(v):  # type: ignore[no-untyped-def]
-    """Return log(1 + e^v) of a float32, with full relative precision however small."""
+    """Return log(1 + e^v) of a float32, with full relative precision down to the smallest normal number, then 0."""
     e = _exp(-abs(v))
     s = e / (np.float32(2.0) + e)  # log(1 + e) = 2 artanh(s), s <= 1/3
     q = s * s

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .lanes import JIT
-from .strides import array
+from .first_derivative import first_derivative
+from .jit import jit
+from .strides import array, empty, zeros
 from .threads import share
 
 _ROWS_WORTH_A_THREAD = 128
 
 
-@numba.jit(**JIT)
+@jit
 def inverse_rms(v, eps):  # type: ignore[no-untyped-def]
     """Return 1 / sqrt(mean(v^2) + eps)."""
     total = np.float32(0.0)
@@ -26,7 +25,7 @@ def inverse_rms(v, eps):  # type: ignore[no-untyped-def]
     return np.float32(1.0) / np.sqrt(total / np.float32(v.shape[0]) + np.float32(eps))
 
 
-@numba.jit(**JIT)
+@jit
 def _forward(first, last, x, weight, eps, out):  # type: ignore[no-untyped-def]
     for t in range(first, last):
         x_t, out_t = x[t], out[t]
@@ -35,7 +34,7 @@ def _forward(first, last, x, weight, eps, out):  # type: ignore[no-untyped-def]
             out_t[c] = x_t[c] * scale * weight[c]
 
 
-@numba.jit(**JIT)
+@jit
 def _backward(first, last, x, weight, eps, d_out, d_x, d_weight):  # type: ignore[no-untyped-def]
     """A round is a part of the tokens with a row of ``d_weight``; nothing is added there if it has no width."""
     parts = d_weight.shape[0]
@@ -55,7 +54,7 @@ def _backward(first, last, x, weight, eps, d_out, d_x, d_weight):  # type: ignor
 
 
 def _run(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    out, width = torch.empty(x.shape), weight.shape[0]
+    out, width = empty(x.shape), weight.shape[0]
     flat = array(x).reshape(-1, width)
     share(_forward, flat.shape[0], flat, array(weight), eps, out.view(-1, width).numpy(), at_least=_ROWS_WORTH_A_THREAD)
     return out
@@ -69,13 +68,13 @@ class _RMSNorm(torch.autograd.Function):
         return _run(x, weight, eps)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         width, wanted = weight.shape[0], ctx.needs_input_grad[1]
-        flat, d_x = array(x).reshape(-1, width), torch.empty(x.shape)
+        flat, d_x = array(x).reshape(-1, width), empty(x.shape)
         parts = max(1, min(8, flat.shape[0] // _ROWS_WORTH_A_THREAD))  # a fixed number: same sums with any threads
-        d_weight = torch.zeros(parts, width if wanted else 0)
+        d_weight = zeros(parts, width if wanted else 0)
         outputs = d_x.view(-1, width).numpy(), d_weight.numpy()
         share(_backward, parts, flat, array(weight), ctx.eps, array(d_out).reshape(-1, width), *outputs)
         return d_x, d_weight.sum(0) if wanted else None, None

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .lanes import JIT, sigmoid, softplus
-from .strides import array
+from .first_derivative import first_derivative
+from .jit import jit
+from .lanes import sigmoid, softplus
+from .strides import array, empty
 from .threads import share
 
 _ROWS_WORTH_A_THREAD = 128
 
 
-@numba.jit(**JIT)
+@jit
 def _forward(first, last, raw, bias, out):  # type: ignore[no-untyped-def]
     for t in range(first, last):
         raw_t, out_t = raw[t], out[t]
@@ -24,7 +24,7 @@ def _forward(first, last, raw, bias, out):  # type: ignore[no-untyped-def]
             out_t[c] = softplus(raw_t[c] + bias[c])
 
 
-@numba.jit(**JIT)
+@jit
 def _backward(first, last, raw, bias, d_out, d_raw):  # type: ignore[no-untyped-def]
     for t in range(first, last):
         raw_t, d_out_t, d_raw_t = raw[t], d_out[t], d_raw[t]
@@ -33,7 +33,7 @@ def _backward(first, last, raw, bias, d_out, d_raw):  # type: ignore[no-untyped-
 
 
 def _over_rows(loop: Any, raw: Tensor, bias: Tensor, *others: Tensor) -> Tensor:
-    out = torch.empty(raw.shape)
+    out = empty(raw.shape)
     width = bias.shape[0]
     flat = [array(v).reshape(-1, width) for v in (raw, *others)]
     share(
@@ -55,7 +55,7 @@ class _Softplus(torch.autograd.Function):
         return _over_rows(_forward, raw, bias)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor | None]:
         raw, bias = ctx.saved_tensors
         d_raw = _over_rows(_backward, raw, bias, d_out)

@@ -1,7 +1,8 @@
-"""Hands torch tensors to compiled code without a copy: rows that lie apart, as slices of a projection do."""
+"""Hands torch tensors to compiled code: rows that lie apart, as slices of a projection do, without a copy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,3 +27,17 @@ def rows(v: Tensor) -> tuple[Any, int, int]:
 def array(v: Tensor) -> Any:
     """Return a tensor as a contiguous array."""
     return v.detach().contiguous().numpy()
+
+
+def _size(shape: tuple[Any, ...]) -> Sequence[int]:
+    return shape[0] if shape and isinstance(shape[0], Sequence) else shape
+
+
+def empty(*shape: int | Sequence[int]) -> Tensor:
+    """Return an uninitialised float32 tensor on the CPU, whatever torch's defaults are."""
+    return torch.empty(_size(shape), dtype=torch.float32, device="cpu")
+
+
+def zeros(*shape: int | Sequence[int]) -> Tensor:
+    """Return float32 zeros on the CPU, whatever torch's defaults are."""
+    return torch.zeros(_size(shape), dtype=torch.float32, device="cpu")

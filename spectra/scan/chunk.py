@@ -6,14 +6,14 @@ chunk, (8, columns * 16), are padded with zeros behind the last channel and the 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from ..compiled.lanes import JIT, exp2
+from ..compiled.jit import jit
+from ..compiled.lanes import exp2
 from .microkernels import CHUNK, LANES, pass_state, write_state
 
 
-@numba.jit(**JIT)
+@jit
 def zeros(rows, width):  # type: ignore[no-untyped-def]
     """Return float32 zeros that start at a cache line."""
     raw = np.zeros(rows * width + LANES, np.float32)
@@ -21,14 +21,14 @@ def zeros(rows, width):  # type: ignore[no-untyped-def]
     return raw[first : first + rows * width].reshape(rows, width)
 
 
-@numba.jit(**JIT)
+@jit
 def copy(source, target):  # type: ignore[no-untyped-def]
     """Copy a flat array; an assignment of arrays goes number by number."""
     for n in range(source.shape[0]):
         target[n] = source[n]
 
 
-@numba.jit(**JIT)
+@jit
 def padded(flat, first, row, length, width):  # type: ignore[no-untyped-def]
     """Copy the rows of one sequence and group, then zeros up to a whole chunk."""
     out = zeros((length + CHUNK - 1) // CHUNK * CHUNK, width)
@@ -37,7 +37,7 @@ def padded(flat, first, row, length, width):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.jit(**JIT)
+@jit
 def products(C, B):  # type: ignore[no-untyped-def]
     """Return C_i . B_j for j <= i inside every chunk and 0 elsewhere, (chunks, CHUNK, CHUNK)."""
     out = np.zeros((B.shape[0] // CHUNK, CHUNK, CHUNK), np.float32)
@@ -49,7 +49,7 @@ def products(C, B):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.jit(**JIT)
+@jit
 def dot(first, second):  # type: ignore[no-untyped-def]
     """Return the product of two flat arrays."""
     total = np.float32(0.0)
@@ -58,17 +58,17 @@ def dot(first, second):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.jit(**JIT)
+@jit
 def _exp2_in_place(z):  # type: ignore[no-untyped-def]
     for i in range(z.shape[0]):
         z[i] = exp2(z[i])
 
 
-@numba.jit(**JIT)
+@jit
 def decays(dt, rate, total, from_start, to_end, between):  # type: ignore[no-untyped-def]
     """Write the decays of a chunk: from its start to token i, from i to its end, and [i, j] from j to i.
 
-    Exponents are summed in float64; what float32 then rounds of one changes a decay by at most 2e-8.
+    Exponents are summed in float64; what float32 then rounds of one changes a decay by at most 2.2e-8.
     """
     running = 0.0
     for i in range(CHUNK):
@@ -84,16 +84,20 @@ def decays(dt, rate, total, from_start, to_end, between):  # type: ignore[no-unt
     _exp2_in_place(between.reshape(CHUNK * CHUNK))
 
 
-@numba.jit(**JIT)
+@jit
 def to_columns(h, columns):  # type: ignore[no-untyped-def]
     """Turn a head's state (headdim, d_state) into columns."""
     for p in range(h.shape[0]):
         column = columns[p // LANES]
         for n in range(h.shape[1]):
             column[n, p % LANES] = h[p, n]
+    for p in range(h.shape[0], columns.shape[0] * LANES):  # lanes without a channel; a NaN of another head may be there
+        column = columns[p // LANES]
+        for n in range(h.shape[1]):
+            column[n, p % LANES] = np.float32(0.0)
 
 
-@numba.jit(**JIT)
+@jit
 def from_columns(columns, h):  # type: ignore[no-untyped-def]
     """Turn columns back into a head's state."""
     for p in range(h.shape[0]):
@@ -102,7 +106,7 @@ def from_columns(columns, h):  # type: ignore[no-untyped-def]
             h[p, n] = column[n, p % LANES]
 
 
-@numba.jit(**JIT)
+@jit
 def writes(xs, first, row, gain, headdim, out):  # type: ignore[no-untyped-def]
     """Write gain_i x_i into the rows of a chunk."""
     for i in range(CHUNK):
@@ -116,7 +120,7 @@ def writes(xs, first, row, gain, headdim, out):  # type: ignore[no-untyped-def]
                 out_i[p] = np.float32(0.0)
 
 
-@numba.jit(**JIT)
+@jit
 def weighted(weights, rows, out):  # type: ignore[no-untyped-def]
     """Write weights_i rows_i."""
     for i in range(CHUNK):
@@ -125,7 +129,7 @@ def weighted(weights, rows, out):  # type: ignore[no-untyped-def]
             out_i[p] = weight * row[p]
 
 
-@numba.jit(**JIT)
+@jit
 def pass_columns(h, after, keep, read, write, x, y):  # type: ignore[no-untyped-def]
     """Take a head's state over one chunk: ``microkernels.pass_state`` for every column; x and y are rows of a chunk."""
     columns, d_state = h.shape[0], h.shape[1]
@@ -137,7 +141,7 @@ def pass_columns(h, after, keep, read, write, x, y):  # type: ignore[no-untyped-
         )  # fmt: skip
 
 
-@numba.jit(**JIT)
+@jit
 def write_columns(h, after, keep, write, x):  # type: ignore[no-untyped-def]
     """Take a head's state over one chunk without its outputs."""
     columns, d_state = h.shape[0], h.shape[1]
@@ -149,7 +153,7 @@ def write_columns(h, after, keep, write, x):  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
-@numba.jit(**JIT)
+@jit
 def mix(w, rows, out):  # type: ignore[no-untyped-def]
     """Write sum_j w[i, j] rows_j."""
     v0, v1, v2, v3, v4, v5, v6, v7 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7]
@@ -161,7 +165,7 @@ def mix(w, rows, out):  # type: ignore[no-untyped-def]
             out_i[p] = low + (w4 * v4[p] + w5 * v5[p] + w6 * v6[p] + w7 * v7[p])
 
 
-@numba.jit(**JIT)
+@jit
 def dots(rows, others, out):  # type: ignore[no-untyped-def]
     """Write out[i, j] = rows_i . others_j."""
     v0, v1, v2, v3 = others[0], others[1], others[2], others[3]
@@ -183,7 +187,7 @@ def dots(rows, others, out):  # type: ignore[no-untyped-def]
         out[i, 4], out[i, 5], out[i, 6], out[i, 7] = s4, s5, s6, s7
 
 
-@numba.jit(**JIT)
+@jit
 def tokens_along(rows):  # type: ignore[no-untyped-def]
     """Return rows of whole chunks with the tokens of a chunk along the lanes, (chunks, d_state, CHUNK)."""
     out = np.empty((rows.shape[0] // CHUNK, rows.shape[1], CHUNK), np.float32)
@@ -193,7 +197,7 @@ def tokens_along(rows):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.jit(**JIT)
+@jit
 def add_and_contract(added, sums, others, totals):  # type: ignore[no-untyped-def]
     """Add to the sums, (d_state, CHUNK), and write for every token the product of ``added`` and ``others``."""
     totals[:] = np.float32(0.0)

@@ -11,21 +11,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ..compiled.lanes import JIT, LOG2, LOG2E, exp2
-from ..compiled.strides import array, rows
+from ..compiled.first_derivative import first_derivative
+from ..compiled.jit import jit
+from ..compiled.lanes import LOG2, LOG2E, exp2
+from ..compiled.strides import array, empty, rows, zeros
 from ..compiled.threads import share
 
 _CHANNELS = 256  # of a group
 _KEEP = 32  # tokens between kept states
 
 
-@numba.jit(**JIT)
+@jit
 def _forward(first_group, last_group, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row, Cs, C_batch, C_row, h, y, kept):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Write y and the last state into h; keep h every ``_KEEP`` tokens if ``kept`` has room.
 
@@ -56,7 +56,7 @@ def _forward(first_group, last_group, xs, x_batch, x_row, dt, gain, rate, Bs, B_
                     y_t[c] += C_n * v
 
 
-@numba.jit(**JIT)
+@jit
 def _backward(first_row, last_row, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row, Cs, C_batch, C_row, kept, dy, dh, d_x, d_dt, d_gain, d_rate, d_B, d_C):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Write all gradients; dh enters as the gradient of the last state and leaves as that of the first.
 
@@ -133,8 +133,8 @@ def _run(*tensors: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     *inputs, state = tensors
     batch, length, d_inner = inputs[0].shape
     h = state.detach().transpose(1, 2).contiguous().clone()  # (batch, d_state, d_inner)
-    y = torch.empty(batch, length, d_inner)
-    kept = torch.empty(batch, -(-length // _KEEP) if keep else 0, *h.shape[1:])
+    y = empty(batch, length, d_inner)
+    kept = empty(batch, -(-length // _KEEP) if keep else 0, *h.shape[1:])
     rounds = batch * -(-d_inner // _CHANNELS)
     share(_forward, rounds, *_inputs(*inputs), h.numpy(), y.numpy(), kept.numpy())
     return y, h.transpose(1, 2), kept
@@ -148,13 +148,13 @@ class _DiagonalScan(torch.autograd.Function):
         return y, last
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, d_y: Tensor, d_last: Tensor) -> tuple[Tensor, ...]:
         x, dt, gain, rate, B, C, kept = ctx.saved_tensors
         batch = x.shape[0]
         d_h = d_last.transpose(1, 2).contiguous().clone()
-        d_x, d_gain = torch.empty(x.shape), torch.empty(x.shape)
-        d_dt, d_rate, d_B, d_C = (torch.zeros(shape) for shape in (x.shape, (batch, *rate.shape), B.shape, C.shape))
+        d_x, d_gain = empty(x.shape), empty(x.shape)
+        d_dt, d_rate, d_B, d_C = (zeros(shape) for shape in (x.shape, (batch, *rate.shape), B.shape, C.shape))
         gradients = (v.numpy() for v in (d_h, d_x, d_dt, d_gain, d_rate, d_B, d_C))
         share(_backward, batch, *_inputs(x, dt, gain, rate, B, C), array(kept), array(d_y), *gradients)
         return d_x, d_dt, d_gain, d_rate.sum(0), d_B, d_C, d_h.transpose(1, 2)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ..compiled.lanes import JIT, LOG2, LOG2E
-from ..compiled.strides import array, rows
+from ..compiled.first_derivative import first_derivative
+from ..compiled.jit import jit
+from ..compiled.lanes import LOG2, LOG2E
+from ..compiled.strides import array, empty, rows
 from ..compiled.threads import share
 from . import chunk
 from .chunk import copy, decays, dot, from_columns, padded, pass_columns, products, to_columns, writes
@@ -28,7 +28,7 @@ from .microkernels import CHUNK, LANES, contract_channels
 _KEEP = 8  # chunks between kept states
 
 
-@numba.jit(**JIT)
+@jit
 def _forward(first, last, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row, Cs, C_batch, C_row, ngroups, h, y, kept):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Write y and the last state into h; keep h every ``_KEEP`` chunks if ``kept`` has room.
 
@@ -74,7 +74,7 @@ def _forward(first, last, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row
             from_columns(state, h[b, head])
 
 
-@numba.jit(**JIT)
+@jit
 def _backward(first, last, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row, Cs, C_batch, C_row, ngroups, kept, dy, dh, d_x, d_dt, d_gain, d_rate, d_B, d_C):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Write all gradients; dh enters as the gradient of the last state and leaves as that of the first.
 
@@ -186,9 +186,9 @@ def _run(*tensors: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     x = inputs[0]
     batch, length, nheads, headdim = x.shape
     h = state.detach().contiguous().clone()
-    y = torch.empty(batch, length, nheads * headdim)
+    y = empty(batch, length, nheads * headdim)
     parts = -(-length // (CHUNK * _KEEP)) if keep else 0
-    kept = torch.empty(batch, parts, nheads, -(-headdim // LANES), h.shape[3], LANES)
+    kept = empty(batch, parts, nheads, -(-headdim // LANES), h.shape[3], LANES)
     share(_forward, batch * nheads, *_inputs(*inputs), h.numpy(), y.numpy(), kept.numpy())
     return y.view(x.shape), h, kept
 
@@ -201,12 +201,12 @@ class _ScalarIdentityScan(torch.autograd.Function):
         return y, last
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, d_y: Tensor, d_last: Tensor) -> tuple[Tensor, ...]:
         x, dt, gain, rate, B, C, kept = ctx.saved_tensors
         batch, length, nheads = dt.shape
-        d_h, d_x = d_last.contiguous().clone(), torch.empty(batch, length, x[0, 0].numel())
-        d_dt, d_gain, d_B, d_C = (torch.empty(v.shape) for v in (dt, gain, B, C))
+        d_h, d_x = d_last.contiguous().clone(), empty(batch, length, x[0, 0].numel())
+        d_dt, d_gain, d_B, d_C = (empty(v.shape) for v in (dt, gain, B, C))
         d_rate = torch.zeros(batch, nheads, dtype=torch.float64)
         gradients = (v.numpy() for v in (d_h, d_x, d_dt, d_gain, d_rate, d_B, d_C))
         inputs = _inputs(x, dt, gain, rate, B, C)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
+from ..errors import ShapeError
 from . import blocked, cuda
 from .choice import engine_of
 
@@ -24,7 +28,18 @@ def diagonal_scan(
 
     Returns:
         Outputs (batch, length, d_inner) without the D skip, and the state after the last token.
+
+    Raises:
+        ShapeError: a tensor has another shape.
     """
+    batch, length, d_inner = x.shape
+    d_state = A.shape[-1]
+    _check(
+        dt=(dt, x.shape), gain=(gain, x.shape), A=(A, (d_inner, d_state)), B=(B, (batch, length, d_state)),
+        C=(C, (batch, length, d_state)), state=(state, (batch, d_inner, d_state)),
+    )  # fmt: skip
+    if not length:
+        return x, state
     tensors = (x, dt, gain, A, B, C, state)
     engine = engine_of("mamba", x, B, tensors).name
     if engine == "compiled":
@@ -50,7 +65,21 @@ def scalar_identity_scan(
 
     Returns:
         Outputs (batch, length, nheads, headdim) without the D skip, and the state after the last token.
+
+    Raises:
+        ShapeError: a tensor has another shape.
     """
+    batch, length, nheads, headdim = x.shape
+    ngroups, d_state = B.shape[-2:]
+    _check(
+        dt=(dt, (batch, length, nheads)), gain=(gain, (batch, length, nheads)), A=(A, (nheads,)),
+        B=(B, (batch, length, ngroups, d_state)), C=(C, (batch, length, ngroups, d_state)),
+        state=(state, (batch, nheads, headdim, d_state)),
+    )  # fmt: skip
+    if nheads % ngroups:
+        raise ShapeError(f"{nheads} heads cannot share {ngroups} groups of B and C; ngroups must divide nheads")
+    if not length:
+        return x, state
     tensors = (x, dt, gain, A, B, C, state)
     engine = engine_of("mamba2", x, B, tensors).name
     if engine == "compiled":
@@ -58,3 +87,13 @@ def scalar_identity_scan(
 
         return compiled_scalar_identity.scalar_identity_scan(*tensors)
     return cuda.scalar_identity_scan(*tensors) if engine == "official" else blocked.scalar_identity_scan(*tensors)
+
+
+def _check(**tensors: tuple[Tensor, Sequence[int]]) -> None:
+    """Refuse a tensor of another shape; compiled loops would read and write outside of it."""
+    for name, (tensor, shape) in tensors.items():
+        if tensor.shape != torch.Size(shape):
+            raise ShapeError(
+                f"{name} has shape {tuple(tensor.shape)}, expected {tuple(shape)}; a state must come from the same "
+                "model with as many rows (StreamState.repeated), and an intervention must keep shapes"
+            )

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 LANES = 16
 """Numbers of a vector."""
 CHUNK = 8
-"""Tokens of a pass over the state: eight sums and eight inputs fit the registers beside the state."""
+"""Tokens of a pass over the state: eight sums and eight inputs fit the registers of AVX-512 beside the state."""
 
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
