@@ -28,6 +28,28 @@ def length(text: str) -> int:
     return int(match[1]) * {"": 1, "k": 2**10, "m": 2**20}[match[2].lower()]
 
 
+def memory(text: str) -> int:
+    """Read an amount of memory: a number with ``K``, ``M``, ``G`` or ``T`` for powers of 1000, ``Ki`` ... for 1024.
+
+    Args:
+        text: what the user wrote.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not an amount.
+
+    >>> memory("1.5G"), memory("512Mi"), memory("2GB")
+    (1500000000, 536870912, 2000000000)
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?(?:([kmgt])(i?)b?)", text.strip(), re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory; write 4G or 512M")
+    power = 1 + "kmgt".index(match[2].lower())
+    return int(float(match[1]) * (1024**power if match[3] else 1000**power))
+
+
 def power_of_two(text: str) -> int:
     """Read a power of two.
 
@@ -85,6 +107,9 @@ def add_model(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
     )
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json, if the model's folder has none")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads. Default: torch's own choice")
+    limit = "refuse to start what needs more, such as 4G. Default: what is free"
+    parser.add_argument("--max-memory", type=memory, metavar="SIZE", help=limit)
+    parser.add_argument("--dry-run", action="store_true", help="say how much time and memory it takes, and end")
 
 
 def add_train_length(parser: argparse.ArgumentParser) -> None:

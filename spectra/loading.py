@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from .checkpoint import Checkpoint, open_checkpoint
 from .errors import CheckpointError, RefusedInputError, TextError
+from .hub_tokenizer import cached_tokenizer, fetch_line, fetched_tokenizer, lacks_tokenizer
 from .model import Model
 from .tokens import Document, Encode, read_document, tokenizer_encoder
 
@@ -117,11 +119,16 @@ def load(source: str | Path | Checkpoint | Any, *, device: str = "auto", dtype: 
 
 
 def tokenizer_file(checkpoint: Checkpoint, given: str | Path | None = None) -> Path | None:
-    """Return the tokenizer.json that texts are encoded with: the one given, or the one beside the weights, or None."""
+    """Return the tokenizer.json that texts are encoded with: the one given, or the one beside the weights, or None.
+
+    For a state-spaces model in the hub's cache it is the one that these were trained with, once it is there, too.
+    """
     if given:
         return Path(given)
     beside = checkpoint.folder / "tokenizer.json" if checkpoint.folder else None
-    return beside if beside and beside.exists() else None
+    if beside and beside.exists():
+        return beside
+    return cached_tokenizer() if lacks_tokenizer(checkpoint.folder) else None
 
 
 def encoder_of(checkpoint: Checkpoint, tokenizer: str | Path | None = None) -> Encode:
@@ -139,19 +146,35 @@ def encoder_of(checkpoint: Checkpoint, tokenizer: str | Path | None = None) -> E
     """
     path = tokenizer_file(checkpoint, tokenizer)
     if path is not None:
-        try:
-            return tokenizer_encoder(path.read_bytes(), str(path))
-        except OSError as error:
-            raise TextError(f"{path}: cannot read the tokenizer: {error.strerror}") from error
+        return _encoder(path)
+    if lacks_tokenizer(checkpoint.folder):
+
+        @cache
+        def fetched() -> Encode:
+            return _encoder(fetched_tokenizer())
+
+        def fetch_first(data: bytes, name: str) -> Any:  # not before a text asks: ready-made ids need no network
+            return fetched()(data, name)
+
+        return fetch_first
 
     def refuse(data: bytes, name: str) -> Any:
         del data
+        there = checkpoint.folder if checkpoint.layout == "state-spaces" else None
         raise TextError(
-            f"{name}: the model has no tokenizer.json in its folder; lay one there, give --tokenizer FILE, "
-            "or give ready-made ids (.npy, .jsonl)"
+            f"{name}: the model has no tokenizer.json in its folder; lay one there"
+            + (f" (for state-spaces/mamba*: {fetch_line(there)})" if there else "")
+            + ", give --tokenizer FILE, or give ready-made ids (.npy, .jsonl)"
         )
 
     return refuse
+
+
+def _encoder(path: Path) -> Encode:
+    try:
+        return tokenizer_encoder(path.read_bytes(), str(path))
+    except OSError as error:
+        raise TextError(f"{path}: cannot read the tokenizer: {error.strerror}") from error
 
 
 def read_texts(checkpoint: Checkpoint, paths: list[Path], tokenizer: str | Path | None = None) -> list[Document]:

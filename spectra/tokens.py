@@ -1,7 +1,8 @@
 """Texts to token ids: bytes for byte-level models, ``tokenizer.json`` for the others, or ready-made ids.
 
-A file may be any text (UTF-8), or ids as ``.npy`` (one dimension, integers) or ``.jsonl`` (one list of ids a line, each
-a document). No id is added: no beginning-of-text token, unless the ids hold one.
+A file may be any text (UTF-8), one JSON string (``.json``, as the text of the paper's Table 1 is published), or ids as
+``.npy`` (one dimension, integers) or ``.jsonl`` (one list of ids a line, each a document). No id is added: no
+beginning-of-text token, unless the ids hold one.
 """
 
 from __future__ import annotations
@@ -129,7 +130,17 @@ def _documents(path: Path, encode: Encode) -> list[Document]:
     data = path.read_bytes()
     if b"\0" in data[:65536]:
         raise TextError(f"{path}: holds zero bytes, so it is not a text; give UTF-8 text, .npy or .jsonl ids")
+    if path.suffix == ".json":
+        data = _json_string(data)
     return [Document(path.name, encode(data, str(path)))]
+
+
+def _json_string(data: bytes) -> bytes:
+    """Return the text that a file of one JSON string holds; any other JSON is a text as it stands."""
+    try:
+        return msgspec.json.decode(data, type=str).encode()
+    except (msgspec.DecodeError, UnicodeError):
+        return data
 
 
 def _npy(path: Path) -> Ids:

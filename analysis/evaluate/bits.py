@@ -22,9 +22,17 @@ from mambascope.spectra.state import StreamState
 
 Floats = npt.NDArray[np.float64]
 
-_POSITIONS_AT_ONCE = 1024  # (positions x vocabulary) logits that exist at one time, over the batch
+_POSITIONS_AT_ONCE = 1024
+_LOGITS_AT_ONCE = 9 * 2**20
+"""(positions x vocabulary) logits that exist at one time, over the batch: 38 MB, as fast as more at a vocabulary of
+50,288. Ours; buffers of up to 32 MB stay in glibc's heap, which then had holes of 200 MB."""
 WINDOWS_AT_ONCE = 32
 """Windows of the control that run side by side. Ours; no effect on the result beyond rounding."""
+
+
+def positions_at_once(rows: int, vocab_size: int) -> int:
+    """Return how many positions of so many rows are scored at one time."""
+    return max(1, min(_POSITIONS_AT_ONCE, _LOGITS_AT_ONCE // vocab_size) // rows)
 
 
 def block_bits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -38,11 +46,12 @@ def block_bits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     Returns:
         Bits of each target, (batch, length), in float32 or the wider type of ``hidden``.
     """
-    step = max(1, _POSITIONS_AT_ONCE // hidden.shape[0])
+    step = positions_at_once(hidden.shape[0], head.shape[0])
     wide = torch.promote_types(hidden.dtype, torch.float32)
+    head = head.to(wide)  # once: to convert a large half-precision head takes as long as a slice of logits
     parts = []
     for first in range(0, hidden.shape[1], step):
-        logits = hidden[:, first : first + step].to(wide) @ head.to(wide).T
+        logits = hidden[:, first : first + step].to(wide) @ head.T
         wanted = targets[:, first : first + step]
         parts.append(F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view(wanted.shape))
     return torch.cat(parts, dim=1) / math.log(2)

@@ -44,8 +44,8 @@ BATCH = 6
 """Rows of each term of a step. Ours, for time: on an earlier recall model 6 to 32 rows and 100 to 400 steps all ended
 at 84 to 88 of 100 keys at 8 T, with factors on A and dt."""
 TIMES = 10
-"""Longest length that is trained on, in T. Ours, for time: on an earlier recall model, up to 16 T (200 steps of 16 rows)
-and up to 9 T (400 of 32), 84 and 85 of 100 test keys were found at 8 T, 43 and 30 at 16 T."""
+"""Longest length that is trained on, in T. Ours, for time: on an earlier recall model, up to 16 T (200 steps of 16
+rows) and up to 9 T (400 of 32), 84 and 85 of 100 test keys were found at 8 T, 43 and 30 at 16 T."""
 LOOK_EVERY = 20
 """Steps between two looks at the validation part. Ours."""
 

@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.analysis.calibration import calibrate
     from mambascope.analysis.calibration.plan import TIMES, make_plan
     from mambascope.analysis.calibration.starts import name_of
+    from mambascope.analysis.planned_work import calibration_work
 
+    from ..resources import plan_resources
     from ..sources import Source, all_texts, run_folder, tell_how_many_reach, text_paths
 
     source = Source.open(args.model, args)
@@ -99,8 +101,9 @@ def run(args: argparse.Namespace) -> None:
         read["start"] = [Path(args.start)]
     for role in ("calibration", "validation"):
         tell_how_many_reach(getattr(texts, role), target, role)
+    resources = plan_resources(args, [(source, calibration_work(plan))])
     with run_folder(args, [source], {"model": args.model, "plan": plan.to_dict()}, read) as folder:
-        model = source.load(args)
+        model = resources.load(source, args)
         with _live(plan.expected_passes(), plan.steps) as watch:
             found = calibrate(
                 model, texts, train_length=train_length, target_length=target, run=folder, watch=watch, **chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,10 +109,12 @@ def run(args: argparse.Namespace) -> None:
     """Compare, print the tables and store everything."""
     from mambascope.analysis.compare import planned_tokens, run_comparisons, with_needed
     from mambascope.analysis.methods import chosen_methods
+    from mambascope.analysis.planned_work import comparison_work
     from mambascope.spectra.checkpoint import bundled_models
     from mambascope.spectra.errors import RefusedInputError
 
     from ..compare import cost_lines, table_lines, write_comparisons  # now, not after hours of work
+    from ..resources import plan_resources
     from ..sources import Source, run_folder
     from ..style import slugs
 
@@ -148,11 +151,14 @@ def run(args: argparse.Namespace) -> None:
         "batch": args.batch,
     }  # neither methods nor keys: a folder takes more of them later, and what it has is not computed again
     scales = {method.name: [Path(method.name.partition(":")[2])] for method in methods if "scales:" in method.name}
+    plans = [
+        _plan(source, args, methods, limits, fit_on, files, key)
+        for source, key in zip(sources, slugs(args.model), strict=True)
+    ]
+    jobs = [(source, comparison_work(plan)) for source, plan in zip(sources, plans, strict=True)]
+    resources = plan_resources(args, jobs, at_once=True, workers=workers)
     with run_folder(args, sources, command, files | scales) as folder:
-        plans = [
-            _plan(source, args, methods, limits, fit_on, files, key)
-            for source, key in zip(sources, slugs(args.model), strict=True)
-        ]
+        plans = [replace(p, model=resources.load(s, args)) for p, s in zip(plans, sources, strict=True)]
         total = sum(planned_tokens(plan, passkey=plan.asks(folder)) for plan in plans)
         with progress(total, "compare") as tick:
             found = run_comparisons(plans, run=folder, engine=args.engine, jobs=workers, tick=tick)
@@ -219,9 +225,11 @@ def _plan(
     from mambascope.analysis.calibration.plan import TIMES
     from mambascope.analysis.compare import ComparePlan
 
+    from ..resources import shape_of
+
     T = source.needs_train_length()
     return ComparePlan(
-        source.load(args),
+        shape_of(source, args),  # the weights come once the run folder is open
         {name: _texts(source, args, files, name) for name in limits},
         methods,
         tuple(args.lengths.at(T)),

@@ -37,9 +37,11 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.analysis.breakdown import Breakdown, breakdown
     from mambascope.analysis.breakdown_words import words
     from mambascope.analysis.diagnosis import diagnose
+    from mambascope.analysis.planned_work import diagnosis_work
     from mambascope.analysis.proposal import TIMES_TO_SEE, followed_tokens
     from mambascope.analysis.study import token_counter
 
+    from ..resources import plan_resources
     from ..sources import Source, documents, run_folder, text_paths
 
     source = Source.open(args.model, args)
@@ -48,8 +50,10 @@ def run(args: argparse.Namespace) -> None:
     paths = text_paths(args, "text", "calibration")
     tokens, reach = followed_tokens(documents(source, paths, args), train_length, target)
     command = {"model": args.model, "target_length": target, "train_length": train_length}
+    work = diagnosis_work(source.checkpoint.config, len(tokens), train_length, reach, writes=True)
+    plan = plan_resources(args, [(source, work)])
     with run_folder(args, [source], command, {"calibration": paths}) as folder:
-        model = source.load(args)
+        model = plan.load(source, args)
 
         def measure() -> Arrays:
             with progress(tokens.shape[0] * reach, "diagnose") as tick:

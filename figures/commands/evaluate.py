@@ -77,11 +77,14 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_perplexity(args: argparse.Namespace) -> None:
     """Score texts."""
+    from mambascope.analysis.calibration.plan import TIMES
     from mambascope.analysis.evaluate.methods import Evaluation, needs_calibration
     from mambascope.analysis.evaluate.passages import cut_passages
+    from mambascope.analysis.planned_work import methods_work
     from mambascope.analysis.study import Texts
     from mambascope.spectra.scales import Scales
 
+    from ..resources import plan_resources, shape_of
     from ..sources import Source, documents, run_folder, text_paths
 
     source = Source.open(args.model, args)
@@ -103,13 +106,18 @@ def _run_perplexity(args: argparse.Namespace) -> None:
     command |= {"train_length": source.train_length, "reference": args.reference, "starts": args.starts}
     command |= {"same_documents": args.same_documents, "bos": args.bos, "batch": args.batch or 8}
     command |= {"calibrate_at": args.calibrate_at, "seed": args.seed or 0}
+    T, batch = source.train_length, args.batch or 8
+    job = Evaluation(
+        shape_of(source, args), passages, lengths, T, fitted_on["calibration"], fitted_on["validation"], scales,
+        args.calibrate_at, batch, args.reference, args.seed or 0,
+    )  # fmt: skip
+    planned, rows = job.planned_tokens(methods), min(batch, len(passages))
+    trained = T or min(lengths)  # methods that need neither do not ask
+    work = methods_work(methods, planned, rows, lengths, trained, args.calibrate_at or TIMES * trained)
+    plan = plan_resources(args, [(source, work)])
     with run_folder(args, [source], command, read) as folder:
-        T, model = source.train_length, source.load(args)
-        job = Evaluation(
-            model, passages, lengths, T, fitted_on["calibration"], fitted_on["validation"], scales,
-            args.calibrate_at, args.batch or 8, args.reference, args.seed or 0,
-        )  # fmt: skip
-        with progress(job.planned_tokens(methods), "evaluate") as tick:
+        job.model = plan.load(source, args)
+        with progress(planned, "evaluate") as tick:
             found = job.run(methods, folder=folder, tick=tick)
         if folder:
             from ..evaluate import write_evaluation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..arguments import length
 from ..console import print_json, print_table, print_wrapped, progress, say
@@ -74,9 +74,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit, ask for keys, print and store."""
+    from dataclasses import replace
+
     from mambascope.analysis.methods import chosen_methods
+    from mambascope.analysis.passkey.answers import BATCH, BATCH_ON_GPU
+    from mambascope.analysis.planned_work import methods_work
+    from mambascope.spectra.loading import pick_device
 
     from ..passkey import summary_rows, write_passkey  # now, not after hours of work
+    from ..resources import plan_resources
     from ..sources import Source, run_folder, text_paths
 
     source = Source.open(args.model, args)
@@ -95,9 +101,14 @@ def run(args: argparse.Namespace) -> None:
     command |= {name: getattr(args, name) for name in OPTIONS if name != "noise"}
     command |= {"batch": args.batch, "calibrate_at": args.calibrate_at, "seed": args.seed}
     # no methods: a folder takes more of them later, and what it has is not computed again
+    job = _job(source, args, files)
+    planned = job.planned_tokens(methods)
+    batch = args.batch or (BATCH if pick_device(args.device).type == "cpu" else BATCH_ON_GPU)
+    work = methods_work(methods, planned, batch, args.lengths, T, args.calibrate_at)
+    plan = plan_resources(args, [(source, work)])
     with run_folder(args, [source], command, files) as folder:
-        job = _job(source, args, files, folder)
-        with progress(job.planned_tokens(methods), "passkey") as tick:
+        job = replace(job, fits=replace(job.fits, model=plan.load(source, args), run=folder))
+        with progress(planned, "passkey") as tick:
             found = job.run(methods, tick)
         if folder:
             write_passkey(folder, found)
@@ -143,8 +154,8 @@ def _refuse(args: argparse.Namespace, methods: list[str]) -> None:
         raise RefusedInputError("--rates 0: expected numbers above 0")
 
 
-def _job(source: Source, args: argparse.Namespace, files: dict[str, list[Path]], folder: Any) -> PasskeyJob:
-    """Read the texts and load the model."""
+def _job(source: Source, args: argparse.Namespace, files: dict[str, list[Path]]) -> PasskeyJob:
+    """Read the texts; the model is one without weights as yet, and there is no run folder."""
     from mambascope.analysis.calibration.plan import TIMES
     from mambascope.analysis.methods.on_passkey import PasskeyFits
     from mambascope.analysis.passkey.answers import decoder_of
@@ -155,6 +166,7 @@ def _job(source: Source, args: argparse.Namespace, files: dict[str, list[Path]],
     from mambascope.analysis.study import Texts
     from mambascope.spectra.loading import encoder_of
 
+    from ..resources import shape_of
     from ..sources import documents
 
     T = source.needs_train_length()
@@ -176,8 +188,8 @@ def _job(source: Source, args: argparse.Namespace, files: dict[str, list[Path]],
         task("calibration", "train"), task("validation", "validation"), texts.calibration, texts.validation
     )
     fits = PasskeyFits(
-        source.load(args), texts, T, tuple(sorted({*plan.lengths, 2 * T})), args.calibrate_at,
-        seed=args.seed, steps=args.steps, run=folder, prompts=prompts, longest=args.train_up_to, rates=args.rates,
+        shape_of(source, args), texts, T, tuple(sorted({*plan.lengths, 2 * T})), args.calibrate_at,
+        seed=args.seed, steps=args.steps, prompts=prompts, longest=args.train_up_to, rates=args.rates,
         rows=args.train_batch,
     )  # fmt: skip
     return PasskeyJob(fits, reported, plan, decoder_of(source.checkpoint, args.tokenizer), sets["noise"], args.batch)

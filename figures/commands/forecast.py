@@ -10,9 +10,13 @@ from ..arguments import add_json, add_model, add_output, add_text, add_train_len
 from ..console import print_json, print_table, print_wrapped, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mambascope.analysis.forecast import Forecast
     from mambascope.analysis.forecast_check import Checked
+    from mambascope.analysis.resources import Work
     from mambascope.analysis.runs import RunFolder
+    from mambascope.spectra.model import Model
 
     from ..sources import Source
 
@@ -53,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.spectra.checkpoint import bundled_models
     from mambascope.spectra.errors import RefusedInputError
 
+    from ..resources import plan_resources
     from ..sources import Source, run_folder, text_paths
     from ..style import slugs
 
@@ -71,9 +76,10 @@ def run(args: argparse.Namespace) -> None:
     if args.check:
         read["test"] = text_paths(args, "test", "test")
     command = {"models": models, "lengths": lengths, "windows": windows, "open_loop": args.open_loop}
+    jobs = list(zip(sources, slugs(_names(sources)), [L for _, L in lengths], strict=True))
+    resources = plan_resources(args, [(s, _work(s, L, windows, read, args)) for s, _, L in jobs])
     with run_folder(args, sources, command, read) as folder:
-        jobs = list(zip(sources, slugs(_names(sources)), [L for _, L in lengths], strict=True))
-        found = [_forecast(*job, windows, read["calibration"], args, folder) for job in jobs]
+        found = [_forecast(*job, windows, read["calibration"], args, folder, resources.load) for job in jobs]
         if folder:
             write_json(folder.output("forecast.json"), {"models": [one.to_dict() for one in found]})
         if args.check:
@@ -107,20 +113,45 @@ def _train(args: argparse.Namespace) -> list[str]:
         return [str(folder) for folder in train_models(VARIANTS, sorted(args.study), args.output / "models", tick)]
 
 
-def _forecast(
-    source: Source, key: str, L: int, windows: int, paths: list[Path], args: argparse.Namespace,
-    folder: RunFolder | None, loop: Any = "closed",
-) -> Forecast:  # fmt: skip
-    from mambascope.analysis.arrays import Arrays, kept_arrays
-    from mambascope.analysis.forecast import Forecast, forecast, forecast_windows, planned_forecast_tokens
+def _windows(source: Source, windows: int, paths: list[Path], args: argparse.Namespace) -> Any:
+    """Cut the windows that a forecast reads."""
+    from mambascope.analysis.forecast import forecast_windows
     from mambascope.analysis.study_forecast import windows_within
-    from mambascope.analysis.texts import token_counter
+
+    from ..resources import shape_of
+    from ..sources import documents
+
+    texts = [text.ids for text in documents(source, paths, args)]
+    most = windows if args.windows else min(windows, windows_within(shape_of(source, args)))
+    return forecast_windows(texts, source.needs_train_length(), most)
+
+
+def _work(source: Source, L: int, windows: int, read: dict[str, list[Path]], args: argparse.Namespace) -> Work:
+    """Return what is run through one model."""
+    from mambascope.analysis.forecast import planned_forecast_tokens
+    from mambascope.analysis.forecast_check import check_passages
+    from mambascope.analysis.planned_work import forecast_work, methods_work
 
     from ..sources import documents
 
-    texts, model = [text.ids for text in documents(source, paths, args)], source.load(args)
-    most = windows if args.windows else min(windows, windows_within(model))
-    cut = forecast_windows(texts, source.needs_train_length(), most)
+    cut = _windows(source, windows, read["calibration"], args)
+    work = forecast_work(planned_forecast_tokens(cut, L) * (2 if args.check and args.open_loop else 1), len(cut))
+    if not args.check:
+        return work
+    passages = check_passages(documents(source, read["test"], args), L)
+    scored = methods_work(["fresh-window"], 3 * passages.tokens.size, min(8, len(passages)), [L], cut.shape[1], L)
+    return work.and_then(scored)
+
+
+def _forecast(
+    source: Source, key: str, L: int, windows: int, paths: list[Path], args: argparse.Namespace,
+    folder: RunFolder | None, load: Callable[[Source, argparse.Namespace], Model], loop: Any = "closed",
+) -> Forecast:  # fmt: skip
+    from mambascope.analysis.arrays import Arrays, kept_arrays
+    from mambascope.analysis.forecast import Forecast, forecast, planned_forecast_tokens
+    from mambascope.analysis.texts import token_counter
+
+    cut, model = _windows(source, windows, paths, args), load(source, args)
 
     def compute() -> Arrays:
         with progress(planned_forecast_tokens(cut, L), f"forecast {model.name}") as tick:
@@ -155,7 +186,9 @@ def _check(
     measured = tuple(msgspec.convert(row, PerplexityRow) for row in rows)
     trained = None
     if args.open_loop:
-        trained = _forecast(source, key, L, windows, read["calibration"], args, folder, "open")
+        trained = _forecast(
+            source, key, L, windows, read["calibration"], args, folder, lambda again, args: again.load(args), "open"
+        )
     return Checked(forecast, measured, trained)
 
 

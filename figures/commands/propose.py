@@ -57,9 +57,11 @@ def run(args: argparse.Namespace) -> None:
     """Print the proposal and store its scales."""
     from mambascope.analysis.atomic import write_json
     from mambascope.analysis.goals import GOALS, rule_for
-    from mambascope.analysis.proposal import TIMES_TO_SEE, propose_for
+    from mambascope.analysis.planned_work import diagnosis_work
+    from mambascope.analysis.proposal import TIMES_TO_SEE, followed_tokens, propose_for
     from mambascope.analysis.study import token_counter
 
+    from ..resources import plan_resources
     from ..sources import Source, documents, run_folder, text_paths
 
     rule = rule_for(args.rule, args.goal)
@@ -76,9 +78,12 @@ def run(args: argparse.Namespace) -> None:
         "goal": args.goal,
         "always": args.always,
     }
+    followed = max(target, TIMES_TO_SEE * train_length)
+    read, reach = followed_tokens(texts, train_length, followed)
+    work = diagnosis_work(source.checkpoint.config, len(read), train_length, reach, writes=rule.needs_writes)
+    plan = plan_resources(args, [(source, work)])
     with run_folder(args, [source], command, {"calibration": paths}) as folder:
-        model = source.load(args)
-        followed = max(target, TIMES_TO_SEE * train_length)
+        model = plan.load(source, args)
         with progress(sum(min(followed, len(d)) for d in texts), "propose") as tick:
             found = propose_for(
                 model,

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mambascope.analysis.heads import Heads
+    from mambascope.analysis.resources import Work
     from mambascope.analysis.runs import RunFolder
     from mambascope.analysis.study import Study
     from mambascope.analysis.theory import Theory
     from mambascope.spectra.model import Model
 
     from ..report_jobs import ReportJob
+    from ..resources import Resources
 
 
 def add(verbs: Any) -> None:
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
     from ..folders import workers_of
     from ..report import write_report, write_tables
     from ..report_jobs import report_job
+    from ..resources import plan_resources
     from ..sources import Source, run_folder, text_paths
     from ..style import slugs
 
@@ -87,11 +90,12 @@ def run(args: argparse.Namespace) -> None:
     }
     if not args.no_theory:
         command |= {"theory": {"trials": trials, "seed": args.seed}}
+    resources = plan_resources(args, [(job.source, _work(job, args)) for job in jobs])
     with run_folder(args, sources, command, read) as folder:
         assert folder is not None  # the option has a default
         keys = slugs([source.argument for source in sources])
         with progress(sum(job.planned(not args.no_theory) for job in jobs), "report") as tick:
-            studies, heads = _study(jobs, keys, args, folder, tick)
+            studies, heads = _study(jobs, keys, args, folder, tick, resources)
         theory = None if args.no_theory else _theory(trials, args, folder, heads)
         write_tables(folder, studies)
         page = write_report(folder, studies, folder.made_by(), theory, heads)
@@ -114,8 +118,32 @@ def run(args: argparse.Namespace) -> None:
         raise UndecidedError(f"the report is written, but claims are not settled: {'; '.join(open_claims)}")
 
 
+def _work(job: ReportJob, args: argparse.Namespace) -> Work:
+    """Return what is run through a model; simulations are not in it."""
+    from mambascope.analysis.planned_work import calibration_work, diagnosis_work, forecast_work, methods_work
+    from mambascope.analysis.study_forecast import windows_within
+
+    from ..resources import shape_of
+
+    T, L = job.train_length, job.target_length
+    rows = min(8, max(map(len, (job.texts.calibration, job.texts.test))))
+    work = methods_work(["fresh-window"], 0, rows, [L], T, L)
+    work = work.and_then(diagnosis_work(job.source.checkpoint.config, rows, T, L, writes=bool(job.corpora)))
+    work = work.and_then(forecast_work(0, windows_within(shape_of(job.source, args))))
+    if job.plan:
+        work = work.and_then(calibration_work(job.plan))
+    return replace(
+        work, tokens=job.planned(not args.no_theory), remedies=("shorter --target-length, or --no-calibration",)
+    )
+
+
 def _study(
-    jobs: list[ReportJob], keys: list[str], args: argparse.Namespace, folder: RunFolder, tick: Callable[[int], None]
+    jobs: list[ReportJob],
+    keys: list[str],
+    args: argparse.Namespace,
+    folder: RunFolder,
+    tick: Callable[[int], None],
+    resources: Resources,
 ) -> tuple[list[Study], list[Heads]]:
     """Study every model, and where theory is wanted the heads of those that break down."""
     from mambascope.analysis.atomic import write_json
@@ -128,7 +156,7 @@ def _study(
     studies: list[Study] = []
     heads: list[Heads] = []
     for job, key, refined_name in zip(jobs, keys, refined_names, strict=True):
-        model = job.source.load(args)
+        model = resources.load(job.source, args)
         if model.name in {one.name for one in studies}:
             model.name = key  # two models of one name could not be told apart in the tables
         where: dict[str, Any] = {"train_length": job.train_length, "target_length": job.target_length}

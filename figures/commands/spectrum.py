@@ -9,6 +9,8 @@ from ..arguments import add_json, add_model, add_output, add_text, add_train_len
 from ..console import print_json, print_table, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mambascope.spectra.eigenvalues import Spectrum
 
     from ..sources import Source
@@ -38,8 +40,9 @@ def run(args: argparse.Namespace) -> None:
 
     source = Source.open(args.model, args)
     command = {"model": args.model, "train_length": source.train_length}
+    measure = _measuring(source, args)
     with run_folder(args, [source], command, {"text": args.text or []}) as folder:
-        found = _measured(source, args) if args.text else static_spectrum(source.checkpoint, name=args.model)
+        found = measure() if measure else static_spectrum(source.checkpoint, name=args.model)
         if folder:
             from ..report import write_table
             from ..spectrum import spectrum_figure
@@ -53,20 +56,33 @@ def run(args: argparse.Namespace) -> None:
         print_table(found.rows())
 
 
-def _measured(source: Source, args: argparse.Namespace) -> Spectrum:
+def _measuring(source: Source, args: argparse.Namespace) -> Callable[[], Spectrum] | None:
+    """Return what measures the effective spectrum, where a text is given."""
     import numpy as np
 
     from mambascope.analysis.diagnosis import WINDOWS, training_windows
+    from mambascope.analysis.planned_work import spectrum_work
     from mambascope.analysis.study import token_counter
     from mambascope.spectra.eigenvalues import spectrum
 
+    from ..resources import plan_resources, tell_no_model
     from ..sources import documents, tell_how_many_reach
 
+    if not args.text:
+        if args.dry_run:
+            tell_no_model(source, args)
+        return None
     train_length = source.needs_train_length()
     texts = documents(source, args.text, args)
     tell_how_many_reach(texts, train_length, "text")
     usable = [d.ids for d in texts if len(d) >= train_length] or [d.ids for d in texts]
     each = max(1, WINDOWS // len(usable))
     windows = np.concatenate([training_windows(ids[None], train_length, each) for ids in usable])
-    with progress(windows.size, "spectrum") as tick:
-        return spectrum(source.load(args), windows, observers=[token_counter(tick)])
+    plan = plan_resources(args, [(source, spectrum_work(source.checkpoint.config, *windows.shape))])
+
+    def measure() -> Spectrum:
+        model = plan.load(source, args)
+        with progress(windows.size, "spectrum") as tick:
+            return spectrum(model, windows, observers=[token_counter(tick)])
+
+    return measure

@@ -68,11 +68,13 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Compare, print what was found, write tables and figures."""
     from mambascope.analysis.engine import check_engine
+    from mambascope.analysis.planned_work import starts_work
     from mambascope.analysis.starts_study import make_starts_plan, study_starts
     from mambascope.analysis.starts_study.plan import read_rates
     from mambascope.analysis.starts_study.runner import planned_passes
 
     from ..folders import workers_of
+    from ..resources import plan_resources
     from ..sources import Source, all_texts, check_target, run_folder, text_paths
 
     check_engine(args.engine, workers_of(args))
@@ -91,9 +93,12 @@ def run(args: argparse.Namespace) -> None:
     check_target(texts, plan.train_length, plan.target_length)
     read = {role: text_paths(args, role, role) for role in ("calibration", "validation")}
     read["test"] = text_paths(args, "text", "test")
+    workers = 1 if args.engine == "sequential" else workers_of(args)
+    work = starts_work(planned_passes(plan), max(plan.batch or 0, plan.layer_batch), plan.target_length)
+    resources = plan_resources(args, [(source, work)], workers=workers)
     with run_folder(args, [source], {"model": args.model, "plan": plan.to_dict()}, read) as folder:
         assert folder is not None  # the option has a default
-        model = source.load(args)
+        model = resources.load(source, args)
         with progress(planned_passes(plan), "starts", "pass") as tick:
             found = study_starts(model, texts, folder, plan, engine=args.engine, jobs=workers_of(args), tick=tick)
         from ..starts import write_starts

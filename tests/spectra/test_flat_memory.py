@@ -1,4 +1,4 @@
-"""Memory does not grow with the length of the text: the peak of ``mambascope norms`` over the loaded model."""
+"""Memory does not grow with the length of the text: the peaks of ``norms`` and ``evaluate`` over the loaded model."""
 
 import json
 import subprocess
@@ -26,14 +26,14 @@ def load_and_reset(self, args):
 
 Source.load = load_and_reset
 with contextlib.redirect_stdout(io.StringIO()):
-    words = ["norms", sys.argv[1], "--text", sys.argv[2], "--lengths", sys.argv[3], "--json", "--threads", "1"]
-    assert main(words) == 0
+    words = [sys.argv[4], sys.argv[1], "--text", sys.argv[2], "--lengths", sys.argv[3], "--json", "--threads", "1"]
+    assert main(words + ["--methods", "none"] * (sys.argv[4] == "evaluate")) == 0
 print(json.dumps(status("VmHWM") - loaded[0]))
 """
 
 
-def growth_mb(model, text, length):
-    words = [sys.executable, "-c", SCRIPT, model, str(text), str(length)]
+def growth_mb(model, text, length, command):
+    words = [sys.executable, "-c", SCRIPT, model, str(text), str(length), command]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) / 1024
@@ -41,10 +41,18 @@ def growth_mb(model, text, length):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own account of a process's memory")
 @pytest.mark.parametrize("model", ["mamba-tiny", "mamba2-tiny"])
-@pytest.mark.parametrize("longer", [65_536, pytest.param(262_144, marks=pytest.mark.soak)])
-def test_norms_of_a_longer_text_take_no_more_memory(tmp_path, model, longer):
+@pytest.mark.parametrize(
+    ("command", "shorter", "longer"),
+    [
+        ("norms", 16_384, 65_536),
+        pytest.param("norms", 65_536, 2**20, marks=pytest.mark.soak),
+        pytest.param("evaluate", 65_536, 2**20, marks=pytest.mark.soak),
+    ],
+)
+@pytest.mark.timeout(1800)
+def test_a_longer_text_takes_no_more_memory(tmp_path, model, command, shorter, longer):
     text = tmp_path / "long.txt"
     text.write_bytes(b"".join(path.read_bytes() for path in text_files("test"))[:longer])
-    short, long = growth_mb(model, text, 16_384), growth_mb(model, text, longer)
-    print(f"{model}: {short:.1f} MB at 16,384 tokens, {long:.1f} MB at {longer:,}")
+    short, long = (growth_mb(model, text, length, command) for length in (shorter, longer))
+    print(f"{command} {model}: {short:.1f} MB at {shorter:,} tokens, {long:.1f} MB at {longer:,}")
     assert long <= short + 5

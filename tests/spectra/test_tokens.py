@@ -125,3 +125,12 @@ def test_a_missing_file_and_a_broken_tokenizer_are_refused(tmp_path):
     pytest.importorskip("tokenizers", reason="needs the tokenizers package")
     with pytest.raises(TextError, match=r"not a tokenizer\.json"):
         tokenizer_encoder(b"{}", "t")
+
+
+def test_a_file_of_one_json_string_is_that_string(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps('Whan "that"\nAprille é'))
+    (document,) = read_document(tmp_path / "a.json", encode_bytes, 256)
+    assert document.ids.tobytes().decode() == 'Whan "that"\nAprille é'
+    (tmp_path / "b.json").write_text('{"no": "string"}')
+    (document,) = read_document(tmp_path / "b.json", encode_bytes, 256)
+    assert document.ids.tobytes() == b'{"no": "string"}'

@@ -1,0 +1,88 @@
+"""Bytes that a run of a model takes, as formulas of its shape.
+
+Weights, states and logits are counted; what a block holds on its way through a layer is so many times the widths that
+it has there, a factor fitted to measured peaks. tests/analysis/test_resource_formulas.py measures again.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mambascope.spectra.checkpoint import Checkpoint
+from mambascope.spectra.config import Config
+from mambascope.spectra.layouts import expected_tensors
+
+from .evaluate.bits import positions_at_once
+
+WIDTHS_ALIVE = {"mamba": 6.0, "mamba2": 4.0}
+"""Widths d_model + in_proj's that are alive at once in a layer, per token. Ours, fitted."""
+WIDTHS_KEPT = {"mamba": 4.5, "mamba2": 4.5}
+"""Widths that autograd keeps of a layer, per token. Ours, fitted."""
+LOGITS_ALIVE = 3.0
+"""Logits, their log-softmax, and what the heap keeps of them. Ours, measured at a vocabulary of 50,288."""
+
+
+def weight_bytes(config: Config, dtype: torch.dtype) -> int:
+    """Return the bytes of a loaded model's weights; rates keep at least float32."""
+    rates = torch.promote_types(dtype, torch.float32).itemsize
+    return sum(
+        math.prod(shape) * (rates if name.endswith("A_log") else dtype.itemsize)
+        for name, shape in expected_tensors(config).items()
+    )
+
+
+def loading_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
+    """Return what loading holds beside the weights: the largest tensor as it is stored, before it is converted."""
+    largest = 0
+    for file, name in checkpoint.stored.values():
+        entry = file.entries[name]
+        # a tied head is read to be compared, in the target's type too
+        copies = entry.nbytes + (math.prod(entry.shape) * dtype.itemsize if entry.dtype != dtype else 0)
+        largest = max(largest, copies)
+    return largest
+
+
+def state_bytes(config: Config, dtype: torch.dtype) -> int:
+    """Return the bytes of one row's states, convolution and SSM, of all layers."""
+    precise = 8 if dtype == torch.float64 else 4
+    layer = config.d_conv * config.conv_dim * dtype.itemsize + config.d_inner * config.d_state * precise
+    return config.n_layer * layer
+
+
+def token_width(config: Config) -> int:
+    """Return the numbers that a token has at once at the entrance of a layer: its residual and all that in_proj makes.
+
+    >>> token_width(Config("mamba2", 64, 2, 256, 128, 16, headdim=32))
+    356
+    """
+    made = 2 * config.d_inner if config.arch == "mamba" else config.d_inner + config.conv_dim + config.nheads
+    return config.d_model + made
+
+
+def pass_bytes(config: Config, dtype: torch.dtype, tokens: int) -> int:
+    """Return what a block holds on its way through a layer.
+
+    Args:
+        config: shape of the model.
+        dtype: of its weights.
+        tokens: of the block, over all rows.
+
+    Returns:
+        Bytes, without weights and carried states.
+    """
+    precise = 8 if dtype == torch.float64 else 4
+    return round(tokens * WIDTHS_ALIVE[config.arch] * token_width(config) * precise)
+
+
+def graph_bytes(config: Config, tokens: int) -> int:
+    """Return what autograd keeps of a block's way through all layers."""
+    return round(tokens * config.n_layer * WIDTHS_KEPT[config.arch] * token_width(config) * 4)
+
+
+def logits_bytes(config: Config, dtype: torch.dtype, rows: int) -> int:
+    """Return what scoring a block holds: logits of a slice of it, in float32 at least, and the head in that type."""
+    precise = 8 if dtype == torch.float64 else 4
+    head = config.vocab_size * config.d_model * precise if dtype.itemsize < precise else 0
+    return round(LOGITS_ALIVE * rows * positions_at_once(rows, config.vocab_size) * config.vocab_size * precise) + head
