@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..scan.choice import needs_gradient
 from .first_derivative import first_derivative
 from .jit import jit
 from .lanes import sigmoid
 from .strides import array, empty, rows, zeros
-from .threads import share
+from .threads import WORTH_A_THREAD, share
 
 TAPS = 4
 """Most taps; fewer get zeros in front."""
-_ROWS_WORTH_A_THREAD = 64
 
 
 @jit
@@ -110,7 +110,7 @@ class _ConvSilu(torch.autograd.Function):
 def _run(x: Tensor, before: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
     out = empty(x.shape)
     arguments = *rows(x), array(before), array(taps), array(bias), out.numpy()
-    share(_forward, x.shape[0] * x.shape[1], *arguments, at_least=_ROWS_WORTH_A_THREAD)
+    share(_forward, x.shape[0] * x.shape[1], *arguments, at_least=WORTH_A_THREAD)
     return out
 
 
@@ -132,7 +132,7 @@ def conv_silu(x: Tensor, before: Tensor, taps: Tensor, bias: Tensor | None) -> T
         before = torch.nn.functional.pad(before, (0, 0, missing, 0))
     bias = zeros(taps.shape[1]) if bias is None else bias
     tensors = (x, before, taps, bias)
-    if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
+    if needs_gradient(tensors):
         out: Tensor = _ConvSilu.apply(*tensors)  # type: ignore[no-untyped-call]
         return out
     return _run(*tensors)

@@ -21,7 +21,9 @@ class _Listener(event.Listener):  # type: ignore[misc]
         module = getattr(function, "__module__", None) or ""
         if not self.told and module.startswith("mambascope."):
             self.told = True
-            _LOG.info("compiling loops for this processor (up to half a minute); later runs find them on disk")
+            _LOG.info(
+                "compiling loops for this processor (up to half a minute); kept on disk where that can be written"
+            )
 
     def on_end(self, event: Any) -> None:
         """Nothing is said at the end."""

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..scan.choice import needs_gradient
 from .first_derivative import first_derivative
 from .jit import jit
 from .lanes import sigmoid
 from .rms_norm import inverse_rms
 from .strides import array, empty, rows, zeros
-from .threads import share
-
-_ROWS_WORTH_A_THREAD = 64
+from .threads import WORTH_A_THREAD, share
 
 
 @jit
@@ -94,7 +93,7 @@ def _inputs(y: Tensor, x: Tensor, z: Tensor, D: Tensor, weight: Tensor, groups: 
 
 def _run(*inputs: Any) -> Tensor:
     out = empty(inputs[0].shape)
-    share(_forward, out.shape[0] * out.shape[1], *_inputs(*inputs), out.numpy(), at_least=_ROWS_WORTH_A_THREAD)
+    share(_forward, out.shape[0] * out.shape[1], *_inputs(*inputs), out.numpy(), at_least=WORTH_A_THREAD)
     return out
 
 
@@ -137,7 +136,7 @@ def gate(
         Same shape.
     """
     tensors = (y, x, z, D, empty(0) if weight is None else weight)
-    if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
+    if needs_gradient(tensors):
         out: Tensor = _Gate.apply(*tensors, groups, eps)  # type: ignore[no-untyped-call]
         return out
     return _run(*tensors, groups, eps)

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..scan.choice import needs_gradient
 from .first_derivative import first_derivative
 from .jit import jit
 from .strides import array, empty, zeros
-from .threads import share
-
-_ROWS_WORTH_A_THREAD = 128
+from .threads import WORTH_A_THREAD, share
 
 
 @jit
@@ -56,7 +55,7 @@ def _backward(first, last, x, weight, eps, d_out, d_x, d_weight):  # type: ignor
 def _run(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     out, width = empty(x.shape), weight.shape[0]
     flat = array(x).reshape(-1, width)
-    share(_forward, flat.shape[0], flat, array(weight), eps, out.view(-1, width).numpy(), at_least=_ROWS_WORTH_A_THREAD)
+    share(_forward, flat.shape[0], flat, array(weight), eps, out.view(-1, width).numpy(), at_least=WORTH_A_THREAD)
     return out
 
 
@@ -73,7 +72,7 @@ class _RMSNorm(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         width, wanted = weight.shape[0], ctx.needs_input_grad[1]
         flat, d_x = array(x).reshape(-1, width), empty(x.shape)
-        parts = max(1, min(8, flat.shape[0] // _ROWS_WORTH_A_THREAD))  # a fixed number: same sums with any threads
+        parts = max(1, min(8, flat.shape[0] // WORTH_A_THREAD))  # a fixed number: same sums with any threads
         d_weight = zeros(parts, width if wanted else 0)
         outputs = d_x.view(-1, width).numpy(), d_weight.numpy()
         share(_backward, parts, flat, array(weight), ctx.eps, array(d_out).reshape(-1, width), *outputs)
@@ -91,7 +90,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     Returns:
         Shape of ``x``.
     """
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    if needs_gradient((x, weight)):
         out: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
         return out
     return _run(x, weight, eps)

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..scan.choice import needs_gradient
 from .first_derivative import first_derivative
 from .jit import jit
 from .lanes import sigmoid, softplus
 from .strides import array, empty
-from .threads import share
-
-_ROWS_WORTH_A_THREAD = 128
+from .threads import WORTH_A_THREAD, share
 
 
 @jit
@@ -43,7 +42,7 @@ def _over_rows(loop: Any, raw: Tensor, bias: Tensor, *others: Tensor) -> Tensor:
         array(bias),
         *flat[1:],
         out.view(-1, width).numpy(),
-        at_least=_ROWS_WORTH_A_THREAD,
+        at_least=WORTH_A_THREAD,
     )
     return out
 
@@ -72,7 +71,7 @@ def biased_softplus(raw: Tensor, bias: Tensor) -> Tensor:
     Returns:
         Shape of ``raw``.
     """
-    if torch.is_grad_enabled() and (raw.requires_grad or bias.requires_grad):
+    if needs_gradient((raw, bias)):
         out: Tensor = _Softplus.apply(raw, bias)  # type: ignore[no-untyped-call]
         return out
     return _over_rows(_forward, raw, bias)

@@ -14,6 +14,9 @@ from typing import Any
 
 import torch
 
+WORTH_A_THREAD = 64
+"""Tokens of a layer, or of a head, below which a thread of their own is not worth its start. Ours, not measured."""
+
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:

@@ -19,7 +19,8 @@ from ..compiled.first_derivative import first_derivative
 from ..compiled.jit import jit
 from ..compiled.lanes import LOG2, LOG2E, exp2
 from ..compiled.strides import array, empty, rows, zeros
-from ..compiled.threads import share
+from ..compiled.threads import WORTH_A_THREAD, share
+from .choice import needs_gradient
 
 _CHANNELS = 256  # of a group
 _KEEP = 32  # tokens between kept states
@@ -136,7 +137,8 @@ def _run(*tensors: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     y = empty(batch, length, d_inner)
     kept = empty(batch, -(-length // _KEEP) if keep else 0, *h.shape[1:])
     rounds = batch * -(-d_inner // _CHANNELS)
-    share(_forward, rounds, *_inputs(*inputs), h.numpy(), y.numpy(), kept.numpy())
+    arguments = *_inputs(*inputs), h.numpy(), y.numpy(), kept.numpy()
+    share(_forward, rounds, *arguments, at_least=-(-WORTH_A_THREAD // length))
     return y, h.transpose(1, 2), kept
 
 
@@ -165,7 +167,7 @@ def diagonal_scan(
 ) -> tuple[Tensor, Tensor]:
     """Run the compiled scan on float32 CPU tensors; shapes as in ``scan.diagonal_scan``."""
     tensors = (x, dt, gain, (A * LOG2E).T, B, C, state)  # the rate of exp2, (d_state, d_inner)
-    if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
+    if needs_gradient(tensors):
         y, last = _DiagonalScan.apply(*tensors)  # type: ignore[no-untyped-call]
     else:  # the autograd node would keep the block's tensors alive until the garbage collector comes by
         y, last, _ = _run(*tensors, keep=False)

@@ -20,8 +20,9 @@ from ..compiled.first_derivative import first_derivative
 from ..compiled.jit import jit
 from ..compiled.lanes import LOG2, LOG2E
 from ..compiled.strides import array, empty, rows
-from ..compiled.threads import share
+from ..compiled.threads import WORTH_A_THREAD, share
 from . import chunk
+from .choice import needs_gradient
 from .chunk import copy, decays, dot, from_columns, padded, pass_columns, products, to_columns, writes
 from .microkernels import CHUNK, LANES, contract_channels
 
@@ -189,7 +190,8 @@ def _run(*tensors: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     y = empty(batch, length, nheads * headdim)
     parts = -(-length // (CHUNK * _KEEP)) if keep else 0
     kept = empty(batch, parts, nheads, -(-headdim // LANES), h.shape[3], LANES)
-    share(_forward, batch * nheads, *_inputs(*inputs), h.numpy(), y.numpy(), kept.numpy())
+    arguments = *_inputs(*inputs), h.numpy(), y.numpy(), kept.numpy()
+    share(_forward, batch * nheads, *arguments, at_least=-(-WORTH_A_THREAD // length))
     return y.view(x.shape), h, kept
 
 
@@ -219,7 +221,7 @@ def scalar_identity_scan(
 ) -> tuple[Tensor, Tensor]:
     """Run the compiled scan on float32 CPU tensors; shapes as in ``scan.scalar_identity_scan``."""
     tensors = (x, dt, gain, A.double() * LOG2E, B, C, state)  # the rate of exp2, which float32 would round
-    if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
+    if needs_gradient(tensors):
         y, last = _ScalarIdentityScan.apply(*tensors)  # type: ignore[no-untyped-call]
     else:  # the autograd node would keep the block's tensors alive until the garbage collector comes by
         y, last, _ = _run(*tensors, keep=False)

@@ -2,11 +2,12 @@
 
 from functools import partial
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mambascope.spectra.compiled.jit import jit
+from mambascope.spectra.compiled.lanes import exp2
 from mambascope.spectra.scan import diagonal_scan, scalar_identity_scan
 from tests.benchmarks.tasks import Task
 
@@ -69,31 +70,19 @@ def torch_exp2():
     return Task(run, float(LANES * EXP_PASSES), "exponentials")
 
 
-@numba.jit(nopython=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def _exp2(x, y, bits, passes):
-    """2^x for -126 < x <= 0: the Taylor series of 2^f to the sixth order, and the whole part as exponent bits."""
+@jit
+def _exp2(x, y, passes):
     for _ in range(passes):
         for i in range(x.shape[0]):
-            whole = np.int32(x[i] - np.float32(0.5))
-            f = x[i] - np.float32(whole)
-            p = np.float32(1.5403530e-04)
-            p = p * f + np.float32(1.3333558e-03)
-            p = p * f + np.float32(9.6181291e-03)
-            p = p * f + np.float32(5.5504109e-02)
-            p = p * f + np.float32(2.4022651e-01)
-            p = p * f + np.float32(6.9314718e-01)
-            y[i] = p * f + np.float32(1.0)
-            bits[i] = (whole + np.int32(127)) << np.int32(23)
-        for i in range(x.shape[0]):
-            y[i] *= bits.view(np.float32)[i]
+            y[i] = exp2(x[i])
 
 
 def polynomial_exp2():
-    """exp2 of floats in the cache, by a polynomial that numba vectorises."""
-    x, y, bits = -np.random.default_rng(0).random(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, "i4")
-    _exp2(x, y, bits, 1)
+    """exp2 of floats in the cache, by the polynomial of our scans."""
+    x, y = -np.random.default_rng(0).random(LANES, np.float32), np.empty(LANES, np.float32)
+    _exp2(x, y, 1)
     assert np.abs(y / np.exp2(x) - 1).max() < 1e-6
-    return Task(partial(_exp2, x, y, bits, EXP_PASSES), float(LANES * EXP_PASSES), "exponentials")
+    return Task(partial(_exp2, x, y, EXP_PASSES), float(LANES * EXP_PASSES), "exponentials")
 
 
 def bare_scan(model, length, block):
