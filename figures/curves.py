@@ -6,6 +6,7 @@ linear near zero and logarithmic beyond, so that neither the blow-up nor a thous
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from mambascope.analysis.study import Study, bits_by_position
 
 from .lengths import mark_lengths, token_axis, tokens_text
-from .style import MARK_COLOUR, from_zero, method_style, new_figure, styled
+from .style import MARK_COLOUR, from_zero, method_style, new_figure, plain, styled
 
 CONTROL = "fresh-window"
 LINEAR_BELOW_BITS = 0.01
@@ -80,6 +81,36 @@ def curves_figure(study: Study) -> Figure:
     for axes in (whole, difference):
         mark_lengths(axes, study.train_length, study.target_length)
     whole.legend(loc="best")
+    return figure
+
+
+@styled
+def models_figure(studies: Sequence[Study]) -> Figure:
+    """Draw the whole story: bits more than the control along the text, unscaled and with the scales, a panel a model.
+
+    Args:
+        studies: finished studies.
+
+    Returns:
+        Panels in rows of three, all to one scale.
+    """
+    across = min(len(studies), 3)
+    down = -(-len(studies) // across)
+    figure = new_figure("breakdown and cure", "bits per token more than the control, along the text", 0.5 + 2.2 * down)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes, study in zip(grid.ravel(), studies, strict=False):
+        for method in [m for m in ("none", "spectrum") if m in shown_methods(study)]:
+            curve = bits_by_position(study.bits[method] - study.bits[CONTROL])
+            _curve(axes, curve, method, method_style(method).label)
+        axes.axhline(0, color=MARK_COLOUR, linewidth=0.8, zorder=1)
+        axes.set_title(plain(study.name))
+        token_axis(axes, "position in the text (tokens)")
+        mark_lengths(axes, study.train_length, None)
+        axes.legend(loc="upper left")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("bits more than the control")
+    for axes in grid.ravel()[len(studies) :]:
+        axes.set_visible(False)
     return figure
 
 

@@ -20,7 +20,7 @@ from mambascope.analysis.study_calibration import Refined
 from mambascope.spectra.norms import StateNorms
 
 from .calibration import calibration_figure
-from .curves import curves_figure, tail_figure
+from .curves import curves_figure, models_figure, tail_figure
 from .forecast import outcome_figure
 from .horizons import horizons_figure
 from .lengths import tokens_text
@@ -69,6 +69,22 @@ def drawings(study: Study) -> dict[str, Drawing]:
         *([_calibration(study, study.refined)] if study.refined else []),
     )
     return {drawing.key: drawing for drawing in made}
+
+
+def story_drawing(studies: Sequence[Study]) -> Drawing:
+    """Draw all models' breakdown, without scales and with them."""
+    told = []
+    for study in studies:
+        none, ours = (harm_text(study.row(method, study.target_length)) for method in ("none", "spectrum"))
+        scaled = f", {ours} scaled" if study.proposal.acts else ""
+        told.append(f"{study.name} at {study.target_length:,} tokens {none} bits unscaled{scaled}")
+    return Drawing(
+        "models",
+        models_figure(studies),
+        "How much worse a token is foretold than by the same model with a fresh state, by how far into the text it "
+        "stands. Shaded: beyond the training length.",
+        "; ".join(told) + ".",
+    )
 
 
 def write_figures(

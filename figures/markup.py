@@ -73,6 +73,16 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
     return '<dl class="facts">' + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"
 
 
+def definitions(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return questions or words with what is said of each."""
+    return '<dl class="answers">' + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"
+
+
+def folded(summary: str, inside: str) -> str:
+    """Return HTML that is shown on demand, under a line of plain text."""
+    return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
+
+
 def commands(lines: Sequence[str]) -> str:
     """Return commands as people would type them."""
     return "<pre><code>" + escape("\n".join(lines)) + "</code></pre>"

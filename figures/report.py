@@ -14,21 +14,22 @@ from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.study import Study
 from mambascope.analysis.theory import Theory
 
-from .gallery import Drawing, drawings, write_drawings, write_figures
-from .markup import commands, escape, facts, paragraph, table
+from .answers import card, claims_card
+from .gallery import Drawing, drawings, story_drawing, write_drawings, write_figures
+from .markup import commands, escape, facts, figure, paragraph, table
 from .rules_section import across_models
 from .rules_section import navigation as rules_navigation
 from .story import model_section, summary_row
 from .style import slugs
 from .tables import write_table, write_tables
 from .theory import theory_drawings
-from .theory_section import heads_drawing, navigation, theory_section
-from .verdict import TOLERANCE_BITS, judge
+from .theory_section import ANCHOR, heads_drawing, navigation, theory_section
+from .verdict import TOLERANCE_BITS
 
 __all__ = ["report_html", "write_report", "write_table", "write_tables"]
 
 REPORT = "report.html"
-TEMPLATE = Path(__file__).with_name(REPORT)
+TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"report.{kind}") for kind in ("html", "css", "js"))
 
 _SUMMARY = (
     "model",
@@ -66,13 +67,15 @@ def write_report(
     """
     drawn = [drawings(study) for study in studies]
     write_figures(run, studies, drawn)
-    section = ""
+    section = short = ""
     if theory is not None:
         of_theory = theory_drawings(theory) | ({"heads": heads_drawing(heads)} if heads else {})
         write_drawings(run, "theory", of_theory)
-        section = theory_section(theory, of_theory, heads)
+        section, short = theory_section(theory, of_theory, heads), claims_card(theory, ANCHOR)
+    story = story_drawing(studies)
+    write_drawings(run, "all", {story.key: story})
     path = run.output(REPORT)
-    write_text(path, report_html(studies, made_by, drawn, section))
+    write_text(path, report_html(studies, made_by, drawn, section, short, story))
     return path
 
 
@@ -81,6 +84,8 @@ def report_html(
     made_by: Mapping[str, Any],
     drawn: Sequence[Mapping[str, Drawing]] | None = None,
     theory: str = "",
+    claims: str = "",
+    story: Drawing | None = None,
 ) -> str:
     """Return the report as a text.
 
@@ -89,6 +94,8 @@ def report_html(
         made_by: how they were made.
         drawn: the studies' drawings, where they were made before.
         theory: the section on theory, as HTML; none if empty.
+        claims: what became of the claims, in short.
+        story: the drawing of all models, where it was made before.
 
     Returns:
         A whole HTML document.
@@ -104,6 +111,9 @@ def report_html(
     return template.substitute(
         title=escape("mambascope: " + ", ".join(names)),
         navigation=" ".join([*links, '<a href="#made">How it was made</a>']),
+        style=STYLE.read_text(encoding="utf-8"),
+        script=SCRIPT.read_text(encoding="utf-8"),
+        short="".join([figure(story or story_drawing(studies)), *map(card, studies, anchors), claims]),
         summary=_summary(studies),
         tolerance=f"{TOLERANCE_BITS:g}",
         models="\n".join([*sections, rules, theory]),
@@ -112,10 +122,9 @@ def report_html(
 
 
 def _summary(studies: Sequence[Study]) -> str:
-    words = [f"{study.name}: {judge(study).word}." for study in studies]
     rows = [summary_row(study) for study in studies]
     caption = "Harm at the target length L, in tail bits per token more than the control [95 % interval over documents]"
-    return "".join(f'<p class="headline">{escape(line)}</p>' for line in words) + table(caption, _SUMMARY, rows)
+    return table(caption, _SUMMARY, rows)
 
 
 def _flat(value: Any, key: str = "") -> list[tuple[str, str]]:

@@ -98,9 +98,11 @@ def _points(axes: Axes, shown: list[Shown], across: str, times: float) -> None:
             name = "_" if name in told else name
             told.add(name)
         if f"{across}_se" in row:
-            axes.errorbar(x, y, xerr=times * row[f"{across}_se"], color=style.colour, linewidth=0.7, zorder=2)
+            look: dict[str, Any] = {"color": style.colour, "linewidth": 0.7, "zorder": 2}
+            for part in axes.errorbar(x, y, xerr=times * row[f"{across}_se"], **look).get_children():
+                part.set_gid(row["rule"])
         axes.plot(
-            [x], [y], marker=style.marker, linestyle="none", color=style.colour, label=name, zorder=3,
+            [x], [y], marker=style.marker, linestyle="none", color=style.colour, label=name, zorder=3, gid=row["rule"],
             markerfacecolor=style.colour if bakes or label != "_" else "white", markersize=4 if label == "_" else 7,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from .breakdown_section import breakdown_words
 from .calibration_section import calibration_section
 from .forecast_section import forecast_section
 from .gallery import Drawing
+from .head_map import head_map
 from .markup import Cell, Number, escape, facts, figure, paragraph, paragraphs, table
 from .next_steps import next_steps
 from .rules_section import rules_section
@@ -41,6 +42,7 @@ def model_section(study: Study, drawn: Mapping[str, Drawing], anchor: str, slug:
         _what_it_is(study),
         _spectrum(study, drawn),
         _beyond(study, drawn),
+        "<h3>Layer by layer, head by head</h3>" + head_map(study, anchor),
         forecast_section(study, drawn),
         _proposal(study, drawn),
         rules_section(study, drawn),

@@ -20,14 +20,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from mambascope.analysis.atomic import replacing
+from mambascope.analysis.atomic import replacing, write_text
 from mambascope.analysis.runs import RunFolder
+
+from .csv_rows import csv_text
+from .drawn_data import drawn_rows
 
 P = ParamSpec("P")
 
 WIDE_INCHES = 7.2
 """Text width of a two-column paper."""
 PNG_DPI = 200
+PICTURES = ("png", "pdf", "svg")
+"""Formats that every figure is written in."""
 BEYOND_COLOUR = "#f0f0f0"
 MARK_COLOUR = "#444444"
 LAYER_COLOURS = "viridis"
@@ -159,8 +164,8 @@ def svg_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, run: RunFolder, name: str) -> tuple[Path, Path]:
-    """Write a figure as ``figures/<name>.png`` and ``.pdf`` into a run folder.
+def save(figure: Figure, run: RunFolder, name: str) -> tuple[Path, ...]:
+    """Write a figure as ``figures/<name>.png``, ``.pdf`` and ``.svg``, and its numbers as ``.csv``, into a run folder.
 
     Args:
         figure: what to write.
@@ -168,10 +173,12 @@ def save(figure: Figure, run: RunFolder, name: str) -> tuple[Path, Path]:
         name: file name without suffix.
 
     Returns:
-        The paths of the PNG and of the PDF.
+        The paths, in this order.
     """
-    paths = (run.output(f"figures/{name}.png"), run.output(f"figures/{name}.pdf"))
-    for path in paths:
+    pictures = [run.output(f"figures/{name}.{kind}") for kind in PICTURES]
+    for path in pictures:
         with replacing(path) as temporary:
             _render(figure, temporary, path.suffix[1:])
-    return paths
+    numbers = run.output(f"figures/{name}.csv")
+    write_text(numbers, csv_text(drawn_rows(figure)))
+    return (*pictures, numbers)

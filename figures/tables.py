@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mambascope.analysis.atomic import write_json, write_text
 from mambascope.analysis.breakdown import breakdown
@@ -14,7 +11,7 @@ from mambascope.analysis.memory import MemoryChange
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.study import Study
 
-Rows = list[dict[str, Any]]
+from .csv_rows import Rows, csv_text
 
 
 def table_rows(studies: Sequence[Study]) -> dict[str, Rows]:
@@ -68,22 +65,6 @@ def _refined_memory(study: Study) -> dict[str, MemoryChange]:
 
 def _by_scales(without: Rows, with_scales: Rows) -> Rows:
     return [{"scales": "none"} | row for row in without] + [{"scales": "spectrum"} | row for row in with_scales]
-
-
-def csv_text(rows: Rows) -> str:
-    r"""Return rows as CSV: floats with all their digits, an empty field for what was not measured.
-
-    >>> csv_text([{"a": 0.1, "b": None}, {"a": 2, "c": True}])
-    'a,b,c\n0.1,,\n2,,true\n'
-    """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        values = (row.get(name) for name in columns)
-        writer.writerow([str(v).lower() if isinstance(v, bool) else v for v in values])
-    return buffer.getvalue()
 
 
 def write_table(run: RunFolder, name: str, rows: Rows) -> tuple[Path, Path]:

@@ -10,6 +10,7 @@ from mambascope.analysis.norm_forms import FORMS
 from mambascope.analysis.scaled_heads import ScaledHead, ScaledHeads
 from mambascope.analysis.theory import study_theory
 from mambascope.analysis.verification import chosen_claims
+from mambascope.figures.answers import claim_answers
 from mambascope.figures.style import svg_bytes
 from mambascope.figures.theory import claims_figure, growth_figure, near_one_figure, theory_drawings, with_curves
 from mambascope.figures.theory_section import heads_drawing, theory_section
@@ -92,3 +93,11 @@ def test_the_section_says_when_a_claim_is_not_settled(theory):
     page = theory_section(broken, theory_drawings(broken), [])
     assert "Not settled: eq-6" in page
     assert "NOT CONFIRMED: an integral" in page
+
+
+def test_in_short_every_claim_stands_under_its_verdict(theory):
+    found, told = theory.verification, claim_answers(theory)
+    for word, claims in told:
+        for claim, verdict in zip(found.claims, found.verdicts, strict=True):
+            assert (f"{claim.key} (" in claims) == (word.lower().startswith(f"{verdict.printed} as printed"))
+    assert sum(int(word.rpartition(" ")[2]) for word, _ in told) == len(found.claims)

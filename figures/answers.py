@@ -1,0 +1,157 @@
+"""The report in short: five questions that every reader has, answered from the numbers of the run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mambascope.analysis.breakdown import Breakdown, breakdown
+from mambascope.analysis.forecast import HARM_BITS
+from mambascope.analysis.proposal import GROWTH_TO_ACT
+from mambascope.analysis.study import Study
+from mambascope.analysis.theory import Theory
+
+from .lengths import tokens_text
+from .markup import definitions, escape
+from .scales import factors_of
+from .verdict import TOLERANCE_BITS, breaks_down, harm_text, judge, measured_harm, signed
+
+NAMED = 5
+"""Heads or channels that are named; the report's tables have all."""
+
+Answers = list[tuple[str, str]]
+
+
+def answers(study: Study) -> Answers:
+    """Answer where a model breaks, why, which heads, and what the scales change and give up.
+
+    Args:
+        study: a finished study.
+
+    Returns:
+        Questions with their answers, in plain text.
+    """
+    found = breakdown(study.proposal.diagnosis) if study.proposal.diagnosis.writes is not None else None
+    broken = breaks_down(study.row("none", study.target_length))
+    pairs = [("Where does it break?", _where(study)), ("Why?" if broken else "Why not?", _why(study))]
+    if found is not None:
+        pairs.append((f"Which {found.unit}s?", _which(found)))
+    return [*pairs, ("What do the scales change?", _change(study)), ("What do they give up?", _give_up(study))]
+
+
+def card(study: Study, anchor: str) -> str:
+    """Return a model's answers as a part of the page."""
+    head = f'<h3><a href="#{escape(anchor)}">{escape(study.name)}</a>: {escape(judge(study).word)}</h3>'
+    return f'<section class="short">{head}{definitions(answers(study))}</section>'
+
+
+def claims_card(theory: Theory, anchor: str) -> str:
+    """Return what became of the paper's claims as a part of the page."""
+    head = f'<h3><a href="#{escape(anchor)}">The paper\'s claims</a></h3>'
+    return f'<section class="short">{head}{definitions(claim_answers(theory))}</section>'
+
+
+def claim_answers(theory: Theory) -> Answers:
+    """List the claims that fail as printed, that hold in part, and that hold, each with what it is about.
+
+    Args:
+        theory: with verdicts.
+
+    Returns:
+        A word and its claims.
+    """
+    found = theory.verification
+    pairs = []
+    for word in ("fails", "holds in part", "holds", "not settled"):
+        told = [
+            f"{claim.key} ({claim.title})"
+            for claim, verdict in zip(found.claims, found.verdicts, strict=True)
+            if verdict.printed == word
+        ]
+        if told:
+            pairs.append((f"{word[:1].upper()}{word[1:]} as printed: {len(told)}", "; ".join(told) + "."))
+    return pairs
+
+
+def _where(study: Study) -> str:
+    L, T = study.target_length, study.train_length
+    none = study.row("none", L)
+    at_target = f"At {L:,} tokens ({L / T:g} times training) it costs {harm_text(none)} bits per token"
+    if not breaks_down(none):
+        return f"Nowhere up to {L:,} tokens, {L / T:g} times its training length: harm there is {harm_text(none)} bits."
+    onset = study.forecast.onset() if study.forecast else None
+    if onset is not None:
+        first = f"From about {onset:,.0f} tokens on, {onset / T:.1f} times its training length of {T:,}"
+    else:
+        lengths = sorted({row.length for row in study.rows})
+        over = next(n for n in lengths if measured_harm(study.row("none", n)) > TOLERANCE_BITS)
+        first = f"By {over:,} tokens, {over / T:g} times its training length of {T:,}"
+    return f"{first} (harm above {HARM_BITS:g} bits). {at_target}."
+
+
+def _why(study: Study) -> str:
+    found, T = study.proposal.diagnosis, study.train_length
+    tau = np.concatenate([values.ravel() for values in found.spectrum.horizons_tokens()])
+    share, growth = float((tau > T).mean()), found.growth()
+    worst = int(growth.argmax())
+    grown = f"by {study.target_length:,} tokens the state of layer {worst} has grown {_times(growth[worst])}"
+    if not share:
+        return (
+            f"None of its modes remembers more than {T:,} tokens: all were full at the end of training texts; {grown}."
+        )
+    still = f"{share:.0%} of its modes remember more than the {T:,} tokens of training"
+    if growth.max() < GROWTH_TO_ACT and not breaks_down(study.row("none", study.target_length)):
+        return f"{still}, but {grown}, which stays in range."
+    return (
+        f"{still} (the longest {tau.max():,.0f}). They are still filling when a training text ends and go on filling "
+        f"after it: {grown}, to sizes that the layers after it never saw."
+    )
+
+
+def _which(found: Breakdown) -> str:
+    growth = found.growth()
+    out = growth > GROWTH_TO_ACT
+    if not out.any():
+        most = f"no {found.unit}'s state grows {GROWTH_TO_ACT:g} times, the most is {growth.max():.2f}"
+        return f"None of {growth.size:,}: {most}."
+    order = np.argsort(growth, axis=None)[::-1][: min(NAMED, int(out.sum()))]
+    named = [np.unravel_index(k, growth.shape) for k in order]
+    told = ", ".join(f"{layer}.{unit} ({_times(growth[layer, unit])})" for layer, unit in named)
+    layers = ", ".join(f"{int(of.sum()):,} in layer {layer}" for layer, of in enumerate(out) if of.any())
+    return (
+        f"{int(out.sum()):,} of {growth.size:,} grow {GROWTH_TO_ACT:g} times or more ({layers}); most "
+        f"{told}, as layer.{found.unit}."
+    )
+
+
+def _times(growth: float) -> str:
+    return f"{growth:.0f} times" if growth >= 10 else f"{growth:.1f} times"
+
+
+def _change(study: Study) -> str:
+    if not study.proposal.acts:
+        return f"Nothing: no scales were proposed. {study.proposal.reason[:1].upper()}{study.proposal.reason[1:]}."
+    factors, L = factors_of(study), study.target_length
+    ours = study.row("spectrum", L)
+    after = max(row["horizon_max_after_tokens"] for row in study.proposal.rows())
+    words = (
+        f"|A| is multiplied by {factors.min():.3g} to {factors.max():,.4g} (median {np.median(factors):.3g}), so that "
+        f"no mode remembers more than {after:,.0f} tokens. Harm at {tokens_text(L)} falls from "
+        f"{signed(measured_harm(study.row('none', L)))} to {harm_text(ours)} bits"
+    )
+    if study.refined is not None:
+        words += f"; refined on text it is {harm_text(study.row('calibrated', L))}"
+    constant = study.row("constant", L)
+    return f"{words}. The best constant on A ({study.best_constant:g}) leaves {harm_text(constant)}."
+
+
+def _give_up(study: Study) -> str:
+    if not study.proposal.acts:
+        return "Nothing."
+    T = study.train_length
+    change = study.proposal.memory()
+    inside = float((study.bits["spectrum"] - study.bits["none"])[:, : T - 1].mean())
+    return (
+        f"Memory beyond the training length: the share of a state's energy that is older than {T:,} tokens falls from "
+        f"{change.energy_before.mean():.0%} to {change.energy_after.mean():.0%} (mean over modes), so what lies "
+        f"further back is lost, not used. Within {T:,} tokens the scales cost {signed(inside)} bits per token."
+    )

@@ -1,0 +1,51 @@
+"""figures/answers.py: the report in short says what the study measured."""
+
+import dataclasses
+
+import numpy as np
+
+from mambascope.figures.answers import answers, card
+
+from .conftest import T, make_study
+
+
+def test_a_broken_model_is_told_with_its_own_numbers():
+    study = make_study()
+    told = dict(answers(study))
+    harm = study.row("none", study.target_length).harm
+    assert f"{harm:+.2f}" in told["Where does it break?"]
+    tau = np.concatenate([v.ravel() for v in study.proposal.diagnosis.spectrum.horizons_tokens()])
+    assert f"{(tau > T).mean():.0%} of its modes remember more than the {T} tokens" in told["Why?"]
+    assert f"{study.best_constant:g}" in told["What do the scales change?"]
+    assert "Memory beyond the training length" in told["What do they give up?"]
+
+
+def test_what_the_scales_cost_inside_is_measured_within_the_training_length():
+    study = make_study()
+    bits = dict(study.bits)
+    bits["spectrum"] = bits["none"].copy()
+    bits["spectrum"][:, : T - 1] += 0.25
+    bits["spectrum"][:, T - 1 :] += 3.0
+    told = dict(answers(dataclasses.replace(study, bits=bits)))
+    assert told["What do they give up?"].endswith("the scales cost +0.250 bits per token.")
+
+
+def test_a_model_that_holds_is_left_alone():
+    told = dict(answers(make_study(acts=False, harm=0.0)))
+    assert told["Where does it break?"].startswith("Nowhere up to 1,024 tokens")
+    assert "Why not?" in told
+    assert told["What do the scales change?"].startswith("Nothing: no scales were proposed.")
+    assert told["What do they give up?"] == "Nothing."
+
+
+def test_where_it_breaks_is_the_first_length_above_the_tolerance():
+    study = dataclasses.replace(make_study(), forecast=None)
+    lengths = sorted({row.length for row in study.rows})
+    first = next(n for n in lengths if study.row("none", n).harm > 0.05)
+    assert dict(answers(study))["Where does it break?"].startswith(f"By {first:,} tokens, {first / T:g} times")
+
+
+def test_a_hostile_name_is_escaped():
+    html = card(make_study(name="<b>x"), '"a')
+    assert "<b>x" not in html
+    assert "&lt;b&gt;x" in html
