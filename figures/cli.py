@@ -13,9 +13,12 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
+from typing import Any
 
 from mambascope.spectra.errors import MambascopeError
+
+from .parser import Parser, one_line
 
 COMMANDS = (
     "report",
@@ -31,26 +34,51 @@ COMMANDS = (
     "calibrate",
     "starts",
     "bake",
+    "figures",
     "train",
     "models",
     "doctor",
+    "cite",
+    "completion",
 )
-
 
 _LESS = "take shorter lengths, fewer documents at once (--batch 1) or fewer --trials"
 
+_CURES = {
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "links point at each other; give the file itself",
+    errno.ENOTDIR: "a part of this path is a file; check it",
+    errno.EISDIR: "give a file, not a folder",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+}
+"""What to do about a path that the system refuses, wherever it is met."""
 
-def build_parser() -> argparse.ArgumentParser:
+
+class _Version(argparse.Action):
+    """``--version``: looked up when asked for, as that takes longer than all the rest of a help."""
+
+    def __call__(self, *_: Any) -> None:
+        from importlib import metadata
+
+        print(f"mambascope {metadata.version('mambascope')}")
+        raise SystemExit(0)
+
+
+def build_parser() -> Parser:
     """Return the parser of all commands; imports neither torch nor matplotlib."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mambascope",
-        description="Spectrum, hidden-state norms and length scaling of Mamba models.",
-        epilog="Start with `mambascope report`: it needs nothing else and writes report.html from bundled models.",
+        description="Spectrum, hidden-state norms and length scaling of Mamba models: why they break on long inputs, "
+        "and scales that mend it. `mambascope report` needs nothing else and writes report.html from bundled models; "
+        "each command's own --help has examples to copy.",
+        epilog="examples: mambascope report   |   mambascope diagnose mamba2-tiny --target-length 16k   |   "
+        "mambascope propose mamba2-tiny --target-length 16k -o out",
     )
-    parser.add_argument("--version", action="version", version=f"mambascope {metadata.version('mambascope')}")
-    verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
+    parser.verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        import_module(f".commands.{name}", __package__).add(verbs)
+        import_module(f".commands.{name}", __package__).add(parser.verbs)
     return parser
 
 
@@ -75,7 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         OSError: a fault of ours, shown in full.
         RuntimeError: likewise.
     """
-    args = build_parser().parse_args(arguments)
+    try:
+        args = build_parser().parse_args(arguments)
+    except MambascopeError as error:
+        return _fail(str(error), error.exit_code)
     # threads that spin while they wait cost a busy machine five times the time; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("stdout", "stderr"):
@@ -105,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno in _CURES and error.filename is not None:
+            return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}; {_CURES[error.errno]}", 3)
         if error.errno not in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
@@ -117,5 +150,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"mambascope: {message}", file=sys.stderr)
+    print(one_line(f"mambascope: {message}"), file=sys.stderr)
     return code
