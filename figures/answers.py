@@ -7,15 +7,17 @@ import numpy as np
 from mambascope.analysis.breakdown import Breakdown, breakdown
 from mambascope.analysis.forecast import HARM_BITS
 from mambascope.analysis.proposal import GROWTH_TO_ACT
+from mambascope.analysis.rule_table import DEFAULT
 from mambascope.analysis.study import Study
 from mambascope.analysis.theory import Theory
 
 from .lengths import tokens_text
 from .markup import definitions, escape
+from .rules import passage_gap
 from .scales import factors_of
 from .verdict import TOLERANCE_BITS, breaks_down, harm_text, judge, measured_harm, signed
 
-NAMED = 5
+NAMED = 4
 """Heads or channels that are named; the report's tables have all."""
 
 Answers = list[tuple[str, str]]
@@ -93,7 +95,8 @@ def _why(study: Study) -> str:
     tau = np.concatenate([values.ravel() for values in found.spectrum.horizons_tokens()])
     share, growth = float((tau > T).mean()), found.growth()
     worst = int(growth.argmax())
-    grown = f"by {study.target_length:,} tokens the state of layer {worst} has grown {_times(growth[worst])}"
+    at = f"by {study.target_length:,} tokens of calibration text"
+    grown = f"{at} the state of layer {worst} has grown {_times(growth[worst])}"
     if not share:
         return (
             f"None of its modes remembers more than {T:,} tokens: all were full at the end of training texts; {grown}."
@@ -115,11 +118,11 @@ def _which(found: Breakdown) -> str:
         return f"None of {growth.size:,}: {most}."
     order = np.argsort(growth, axis=None)[::-1][: min(NAMED, int(out.sum()))]
     named = [np.unravel_index(k, growth.shape) for k in order]
-    told = ", ".join(f"{layer}.{unit} ({_times(growth[layer, unit])})" for layer, unit in named)
+    told = ", ".join(f"layer {layer} {found.unit} {unit} ({_times(growth[layer, unit])})" for layer, unit in named)
     layers = ", ".join(f"{int(of.sum()):,} in layer {layer}" for layer, of in enumerate(out) if of.any())
     return (
-        f"{int(out.sum()):,} of {growth.size:,} grow {GROWTH_TO_ACT:g} times or more ({layers}); most "
-        f"{told}, as layer.{found.unit}."
+        f"{int(out.sum()):,} of {growth.size:,} grow {GROWTH_TO_ACT:g} times or more from {found.train_length:,} to "
+        f"{found.target_length:,} tokens ({layers}); most: {told}."
     )
 
 
@@ -135,13 +138,31 @@ def _change(study: Study) -> str:
     after = max(row["horizon_max_after_tokens"] for row in study.proposal.rows())
     words = (
         f"|A| is multiplied by {factors.min():.3g} to {factors.max():,.4g} (median {np.median(factors):.3g}), so that "
-        f"no mode remembers more than {after:,.0f} tokens. Harm at {tokens_text(L)} falls from "
+        f"every mode fades to 1/e within {after:,.0f} tokens. Harm at {tokens_text(L)} falls from "
         f"{signed(measured_harm(study.row('none', L)))} to {harm_text(ours)} bits"
     )
     if study.refined is not None:
         words += f"; refined on text it is {harm_text(study.row('calibrated', L))}"
     constant = study.row("constant", L)
-    return f"{words}. The best constant on A ({study.best_constant:g}) leaves {harm_text(constant)}."
+    words += (
+        f". The best of {len(study.constants)} constants on A ({study.best_constant:g}) leaves {harm_text(constant)}."
+    )
+    return words + _elsewhere(study)
+
+
+def _elsewhere(study: Study) -> str:
+    """Name the corpora on which harm remains, where other corpora were read."""
+    if study.rules is None:
+        return ""
+    length = study.rules.lengths[-1]
+    rows = {(row["rule"], row["corpus"]): row["harm"] for row in study.rules.texts if row["length"] == length}
+    left = [corpus for rule, corpus in rows if rule == DEFAULT and rows[rule, corpus] > TOLERANCE_BITS]
+    told = [
+        f"on {corpus} {signed(rows[DEFAULT, corpus])} bits remain"
+        + (f" of {signed(rows['none', corpus])}" if ("none", corpus) in rows else "")
+        for corpus in left
+    ]
+    return f" Not everywhere: {'; '.join(told)} (validation text, {tokens_text(length)} tokens)." if told else ""
 
 
 def _give_up(study: Study) -> str:
@@ -153,5 +174,23 @@ def _give_up(study: Study) -> str:
     return (
         f"Memory beyond the training length: the share of a state's energy that is older than {T:,} tokens falls from "
         f"{change.energy_before.mean():.0%} to {change.energy_after.mean():.0%} (mean over modes), so what lies "
-        f"further back is lost, not used. Within {T:,} tokens the scales cost {signed(inside)} bits per token."
+        f"further back can hardly influence a prediction.{_within(study)} On test text the first {T:,} tokens cost "
+        f"{signed(inside)} bits per token."
+    )
+
+
+def _within(study: Study) -> str:
+    """Say what becomes of memory within the training length, where repeated passages were read."""
+    table = study.rules
+    gap = passage_gap(table) if table else None
+    if table is None or gap is None or gap > table.train_length:
+        return ""
+    rows = {row["rule"]: row for row in table.summary(table.lengths[-1])}
+    saved, error = f"saved_at_{gap}", f"saved_at_{gap}_se"
+    before, after = rows.get("none"), rows.get(DEFAULT)
+    if not before or not after or before[saved] < 2 * before[error]:
+        return ""
+    return (
+        f" Memory within it fades, too: a passage repeated after {gap:,} tokens saves {after[saved]:.4f} bits a token "
+        f"instead of {before[saved]:.4f}."
     )

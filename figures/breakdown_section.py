@@ -6,7 +6,7 @@ from mambascope.analysis.breakdown import breakdown
 from mambascope.analysis.breakdown_words import words
 from mambascope.analysis.study import Study
 
-from .markup import Cell, Number, paragraph, table
+from .markup import Cell, Number, folded, paragraph, table
 
 WORST_HEADS = 8
 """Heads that are listed; tables/heads-out-of-range has all of them."""
@@ -40,4 +40,5 @@ def breakdown_words(study: Study) -> str:
         f"The {len(rows)} of {len(found.heads()):,} {found.unit}s whose norm theory expects to grow most from T to L: "
         "predicted from windows of T tokens, measured on calibration text"
     )
-    return "".join(map(paragraph, told)) + table(caption, columns, rows, sortable=True)
+    named = f"The {len(rows)} {found.unit}s that theory expects to grow most"
+    return "".join(map(paragraph, told)) + folded(named, table(caption, columns, rows, sortable=True))

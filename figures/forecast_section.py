@@ -10,7 +10,7 @@ from mambascope.analysis.forecast_check import Checked
 from mambascope.analysis.study import Study
 
 from .gallery import Drawing
-from .markup import Cell, Number, figure, paragraph, table
+from .markup import Cell, Number, figure, folded, paragraph, table
 from .verdict import harm_text, measured_harm, signed
 
 
@@ -107,4 +107,4 @@ def _by_length(found: Checked) -> str:
         ])
     columns = ["length (tokens)", "foretold (\N{PLUS-MINUS SIGN} 2 s.e.)", "measured [95 % interval]"]
     shown = table("Harm in bits per token by length", columns, rows)
-    return f"<details><summary>Foretold and measured harm by length</summary>{shown}</details>"
+    return folded("Foretold and measured harm by length", shown)

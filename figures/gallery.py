@@ -81,7 +81,7 @@ def story_drawing(studies: Sequence[Study]) -> Drawing:
     return Drawing(
         "models",
         models_figure(studies),
-        "How much worse a token is foretold than by the same model with a fresh state, by how far into the text it "
+        "How many bits more a token costs than with the same model started fresh, by how far into the text it "
         "stands. Shaded: beyond the training length.",
         "; ".join(told) + ".",
     )

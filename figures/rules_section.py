@@ -12,7 +12,7 @@ from mambascope.analysis.study import Study
 
 from .gallery import Drawing
 from .lengths import tokens_text
-from .markup import Cell, Number, escape, figure, paragraph, paragraphs, table
+from .markup import Cell, Number, escape, figure, folded, paragraph, paragraphs, table
 from .rules_words import (
     choice_words,
     documents_text,
@@ -45,13 +45,15 @@ def rules_section(study: Study, drawn: Mapping[str, Drawing]) -> str:
     criterion, *chosen = choice_words(choose_rule([found]))
     return "".join([
         "<h3>Which rule, and what it gives up</h3>",
-        paragraphs([what_was_read(found), criterion]),
-        paragraphs([*chosen, few_words([found])]),
-        paragraphs(worst_words(found)),
-        figure(drawn["rules"]),
         paragraphs(memory_words(found)),
-        _rules_table(found),
-        _cells_table(found),
+        figure(drawn["rules"]),
+        paragraphs(worst_words(found)),
+        folded(
+            "How a rule is chosen, and how sure that is",
+            paragraphs([what_was_read(found), criterion]) + paragraphs([*chosen, few_words([found])]),
+        ),
+        folded("All rules", _rules_table(found)),
+        folded("Harm of every rule on every corpus", _cells_table(found)),
     ])
 
 
@@ -98,15 +100,14 @@ def _against(row: dict[str, Any]) -> Cell:
 
 
 def _cells_table(found: RuleTable) -> str:
-    """Return the harm of every rule on every corpus at every length, folded."""
+    """Return the harm of every rule on every corpus at every length."""
     documents = found.documents()
     cells = {(row["rule"], row["corpus"], row["length"]): row["harm"] for row in found.texts}
     rules = [row["rule"] for row in choose_rule([found]).rows]
     places = [(corpus, n) for corpus in documents for n in found.lengths]
     columns = ["rule", *(f"{corpus} {tokens_text(n)}, {documents_text(documents[corpus])}" for corpus, n in places)]
     rows: list[list[Cell]] = [[rule, *(_bits(cells[rule, corpus, n]) for corpus, n in places)] for rule in rules]
-    shown = table("Harm in bits per token by corpus and length, validation text", columns, rows, sortable=True)
-    return f"<details><summary>Harm of every rule on every corpus</summary>{shown}</details>"
+    return table("Harm in bits per token by corpus and length, validation text", columns, rows, sortable=True)
 
 
 def across_models(studies: Sequence[Study]) -> str:

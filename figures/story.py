@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mambascope.analysis.recipe import read_recipe
 from mambascope.analysis.study import Study
+from mambascope.spectra.checkpoint import bundled_models
 
 from .breakdown_section import breakdown_words
 from .calibration_section import calibration_section
@@ -64,8 +66,16 @@ def _what_it_is(study: Study) -> str:
         ("modes", f"{spectrum.rates[0].size:,} a layer, one a {mode_word(study.arch)}"),
         ("training length T", f"{study.train_length:,} tokens"),
         ("target length L", f"{study.target_length:,} tokens, {study.target_length / study.train_length:g} T"),
+        *_how_it_came(study),
         ("test text", f"{row.documents} documents of {study.target_length:,} tokens, {row.tokens:,} tokens scored"),
     ])
+
+
+def _how_it_came(study: Study) -> list[tuple[str, str]]:
+    """Return what is known of a bundled model's training."""
+    if study.argument not in bundled_models():
+        return []
+    return [("a token is", "one byte of text"), ("made", read_recipe(study.argument).why)]
 
 
 def _spectrum(study: Study, drawn: Mapping[str, Drawing]) -> str:

@@ -12,7 +12,7 @@ from mambascope.simulate.verdict import Comparison, Verdict
 
 from .gallery import Drawing
 from .head_norms import head_norms_figure
-from .markup import Cell, Number, commands, escape, facts, figure, paragraph, table
+from .markup import Cell, Number, commands, escape, facts, figure, folded, paragraph, table
 
 ANCHOR = "theory"
 
@@ -91,10 +91,8 @@ def _details(claim: Claim, verdict: Verdict) -> str:
     caption = (
         "Simulated (± standard error) or computed (± bound on its error); a form is rejected beyond the critical number"
     )
-    return (
-        f"<details><summary>{escape(claim.key)}: {escape(claim.title)} ({escape(verdict.printed)})</summary>{told}"
-        f"{table(caption, columns, rows)}<pre>{escape(claim.derive().text())}</pre></details>"
-    )
+    inside = f"{told}{table(caption, columns, rows)}<pre>{escape(claim.derive().text())}</pre>"
+    return folded(f"{claim.key}: {claim.title} ({verdict.printed})", inside)
 
 
 def _evidence(c: Comparison, chance: float, prefix: str = "") -> list[Cell]:

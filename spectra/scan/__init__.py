@@ -12,6 +12,6 @@ Source: Gu and Dao 2023 (Mamba), Algorithm 2; Dao and Gu 2024 (Mamba-2), section
 from __future__ import annotations
 
 from .choice import Engine, choose, engine_of
-from .dispatch import diagonal_scan, scalar_identity_scan
+from .dispatch import diagonal_scan, prepare, scalar_identity_scan
 
-__all__ = ["Engine", "choose", "diagonal_scan", "engine_of", "scalar_identity_scan"]
+__all__ = ["Engine", "choose", "diagonal_scan", "engine_of", "prepare", "scalar_identity_scan"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compiled.jit import jit
+from ..compiled.jit import jit, jit_in_order
 from ..compiled.lanes import exp2
-from .microkernels import CHUNK, LANES, pass_state, write_state
+from .microkernels import CHUNK, LANES, pass_slow_state, pass_state, write_state
 
 
 @jit
@@ -137,6 +137,18 @@ def pass_columns(h, after, keep, read, write, x, y):  # type: ignore[no-untyped-
         at, column = 4 * c * LANES, 4 * c * d_state * LANES
         pass_state(
             h.ctypes.data + column, after.ctypes.data + column, d_state, keep, read.ctypes.data, write.ctypes.data,
+            x.ctypes.data + at, y.ctypes.data + at, columns * LANES,
+        )  # fmt: skip
+
+
+@jit_in_order  # a sum in another order would lose what it is to keep
+def pass_slow_columns(h, low, drop, read, write, x, y):  # type: ignore[no-untyped-def]
+    """Take the state of a head that hardly decays over one chunk; h + low is the state."""
+    columns, d_state = h.shape[0], h.shape[1]
+    for c in range(columns):
+        at, column = 4 * c * LANES, 4 * c * d_state * LANES
+        pass_slow_state(
+            h.ctypes.data + column, low.ctypes.data + column, d_state, drop, read.ctypes.data, write.ctypes.data,
             x.ctypes.data + at, y.ctypes.data + at, columns * LANES,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ Source of the recurrence: Dao and Gu 2024, section 6; the gradient is tested aga
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,22 @@ from ..compiled.strides import array, empty, rows
 from ..compiled.threads import WORTH_A_THREAD, share
 from . import chunk
 from .choice import needs_gradient
-from .chunk import copy, decays, dot, from_columns, padded, pass_columns, products, to_columns, writes
+from .chunk import (
+    copy, decays, dot, from_columns, padded, pass_columns, pass_slow_columns, products, to_columns, writes,
+)  # fmt: skip
 from .microkernels import CHUNK, LANES, contract_channels
 
 _KEEP = 8  # chunks between kept states
+_SLOW = 512.0  # tokens in which a head's state halves, from where on what rounding takes from it is kept
+
+
+@jit
+def _slow(dt, rate):  # type: ignore[no-untyped-def]
+    """Return whether most of a head's state outlasts these tokens."""
+    exponent = 0.0
+    for t in range(dt.shape[0]):
+        exponent += np.float64(dt[t]) * rate
+    return exponent > -dt.shape[0] / _SLOW
 
 
 @jit
@@ -40,6 +53,7 @@ def _forward(first, last, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row
     columns, per_group = (headdim + LANES - 1) // LANES, nheads // ngroups
     width, size = columns * LANES, columns * d_state * LANES
     state = chunk.zeros(columns * d_state, LANES).reshape(columns, d_state, LANES)
+    low = chunk.zeros(columns * d_state, LANES).reshape(columns, d_state, LANES)
     tiles = chunk.zeros(4 * CHUNK, width).reshape(4, CHUNK, width)
     write, written, given, mixed = tiles[0], tiles[1], tiles[2], tiles[3]
     from_start, to_end = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
@@ -53,6 +67,9 @@ def _forward(first, last, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row
             head = each % nheads
             channel = head * headdim
             to_columns(h[b, head], state)
+            slow = _slow(dt[b, :, head], rate[head])
+            if slow:
+                low[:] = np.float32(0.0)
             for k in range(inside.shape[0]):
                 if kept.shape[1] and k % _KEEP == 0:
                     copy(state.reshape(size), kept[b, k // _KEEP, head].reshape(size))
@@ -61,9 +78,12 @@ def _forward(first, last, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row
                 decays(dt[b, t0 : t0 + steps, head], rate[head], total, from_start, to_end, between)
                 writes(xs, b * x_batch + t0 * x_row + channel, x_row, gain[b, t0 : t0 + steps, head], headdim, write)
                 chunk.weighted(to_end, write, written)
-                pass_columns(
-                    state, state, from_start[steps - 1], C[t0 : t0 + CHUNK], B[t0 : t0 + CHUNK], written, given
-                )
+                read, taken = C[t0 : t0 + CHUNK], B[t0 : t0 + CHUNK]
+                if slow:
+                    drop = np.float32(-math.expm1(total[steps - 1] / LOG2E))
+                    pass_slow_columns(state, low, drop, read, taken, written, given)
+                else:
+                    pass_columns(state, state, from_start[steps - 1], read, taken, written, given)
                 for i in range(CHUNK):
                     for j in range(CHUNK):
                         between[i, j] *= inside[k, i, j]

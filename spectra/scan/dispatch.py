@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 import torch
 from torch import Tensor
 
+from ..config import Arch
 from ..errors import ShapeError
 from . import blocked, cuda
-from .choice import engine_of
+from .choice import choose, engine_of
+
+_COMPILED: dict[Arch, str] = {"mamba": "compiled_diagonal", "mamba2": "compiled_scalar_identity"}
+
+
+def prepare(arch: Arch, device: torch.device, dtype: torch.dtype) -> None:
+    """Import what will run a model's scan, so that its time and memory belong to loading and not to the first token.
+
+    Args:
+        arch: ``mamba`` or ``mamba2``.
+        device: where the model lives.
+        dtype: of its weights.
+    """
+    if choose(arch, device, dtype).name == "compiled":  # numba, which takes a while and 100 MB
+        import_module(f".{_COMPILED[arch]}", __package__)
 
 
 def diagonal_scan(

@@ -118,6 +118,37 @@ def pass_state(typing, h, after, d_state, keep, read, write, x, y, row):  # type
 
 
 @intrinsic
+def pass_slow_state(typing, h, low, d_state, drop, read, write, x, y, row):  # type: ignore[no-untyped-def]
+    """Do what ``pass_state`` does to a state that hardly decays, and keep what rounding takes from it.
+
+    ``drop`` is 1 - keep, which has digits where keep has none left, and h + low is the state: what is too small to be
+    added to h gathers in low (Kahan), where otherwise a million tokens would each leave an error behind.
+    """
+    signature = types.void(*[types.intp] * 3, types.float32, *[types.intp] * 5)
+
+    def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
+        h, low, d_state, drop, read, write, x, y, row = args
+        h, low, read, write, x, y = (_Memory(b, address) for address in (h, low, read, write, x, y))
+        rows = [b.mul(row, _int(i)) for i in range(CHUNK)]
+        inputs, taken = [x.vector(r) for r in rows], _everywhere(b, b.fneg(drop))
+        loop = _Loop(b, d_state, [_ZERO] * CHUNK)
+        place = b.mul(loop.index, _int(LANES))
+        before = h.vector(place)
+        given = [b.fmul(_loads(b, read, d_state, i, loop.index), before, flags=_FAST) for i in range(CHUNK)]
+        sums = [b.fadd(so_far, each, flags=_FAST) for so_far, each in zip(loop.values, given, strict=True)]
+        change = b.fadd(_after(b, taken, before, write, d_state, loop.index, inputs), low.vector(place))
+        after = b.fadd(before, change)  # in this order: no flags
+        h.store(after, place)
+        low.store(b.fsub(change, b.fsub(after, before)), place)
+        loop.close(sums)
+        for r, total in zip(rows, sums, strict=True):
+            y.store(total, r)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def write_state(typing, h, after, d_state, keep, write, x, row):  # type: ignore[no-untyped-def]
     """Do what ``pass_state`` does to the state, without reading it out."""
     signature = types.void(*[types.intp] * 3, types.float32, *[types.intp] * 3)

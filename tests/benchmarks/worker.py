@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from mambascope.spectra.scan import prepare
 from tests.benchmarks import tasks
 from tests.benchmarks.peers import PEERS, AbsentError
 from tests.benchmarks.shape import random_ids, random_model
@@ -34,6 +35,7 @@ def forget_the_peak():
 def our_tasks(arch, length):
     """Return (version, name -> maker of a Task for so many tokens)."""
     model, ids = random_model(arch), random_ids(length)
+    prepare(arch, torch.device("cpu"), torch.float32)  # what load does
 
     def of_machine(name, *by_block):
         def make(n):

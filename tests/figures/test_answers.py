@@ -27,7 +27,7 @@ def test_what_the_scales_cost_inside_is_measured_within_the_training_length():
     bits["spectrum"][:, : T - 1] += 0.25
     bits["spectrum"][:, T - 1 :] += 3.0
     told = dict(answers(dataclasses.replace(study, bits=bits)))
-    assert told["What do they give up?"].endswith("the scales cost +0.250 bits per token.")
+    assert told["What do they give up?"].endswith("the first 64 tokens cost +0.250 bits per token.")
 
 
 def test_a_model_that_holds_is_left_alone():
