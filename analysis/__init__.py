@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .evaluate.passages import cut_passages
     from .evaluate.perplexity import fresh_window_bits, perplexity, token_bits
     from .forecast import Forecast
+    from .harness_scores import HarnessScores, lm_eval_scores
     from .head_norms import HeadNorms, measure_head_norms
     from .memory import memory_change
     from .methods import find_method
@@ -37,6 +38,7 @@ _HOME = {
     "Comparison": "compare",
     "Diagnosis": "diagnosis",
     "Forecast": "forecast",
+    "HarnessScores": "harness_scores",
     "HeadNorms": "head_norms",
     "Proposal": "proposal",
     "RunFolder": "runs",
@@ -51,6 +53,7 @@ _HOME = {
     "find_method": "methods",
     "find_rule": "rules",
     "fresh_window_bits": "evaluate.perplexity",
+    "lm_eval_scores": "harness_scores",
     "measure_head_norms": "head_norms",
     "memory_change": "memory",
     "paired": "evaluate.intervals",
@@ -72,6 +75,7 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "Forecast",
+    "HarnessScores",
     "HeadNorms",
     "Proposal",
     "RunFolder",
@@ -86,6 +90,7 @@ __all__ = [
     "find_method",
     "find_rule",
     "fresh_window_bits",
+    "lm_eval_scores",
     "measure_head_norms",
     "memory_change",
     "paired",

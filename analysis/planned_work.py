@@ -19,6 +19,7 @@ from .calibration.plan import BATCH, Plan
 from .compare_plan import ComparePlan, planned_tokens
 from .diagnosis import WINDOWS
 from .evaluate.bits import WINDOWS_AT_ONCE
+from .longbench.evaluation import LongBenchJob
 from .methods import Method, find_method
 from .methods.calibrated import Calibration
 from .methods.decimamba import DeciMamba
@@ -37,6 +38,8 @@ SPECTRUM_PASSES = {"mamba": 3.0, "mamba2": 1.1}
 """What a pass that measures decays costs in passes. Ours, measured."""
 WRITE_PASSES = {"mamba": 1.6, "mamba2": 1.7}
 """What a pass that measures writes costs in passes. Ours, measured."""
+STEP_TOKENS = 70.0
+"""Tokens of a prompt that one single step takes as long as. Ours: 66 to 97 for the bundled models on one CPU core."""
 _FEWER = "give fewer or shorter texts"
 
 
@@ -178,3 +181,19 @@ def comparison_work(plan: ComparePlan) -> Work:
     """Return the work of one model's part of a comparison, as if it did the passkey task where that is asked for."""
     tokens = planned_tokens(plan, passkey=plan.passkey is not None)
     return methods_work(plan.methods, tokens, plan.batch, plan.lengths, plan.train_length, plan.fit_length)
+
+
+def longbench_work(methods: Sequence[Method], job: LongBenchJob) -> Work:
+    """Return the work of asking every method every question, one at a time.
+
+    Args:
+        methods: which.
+        job: what they are asked; its model needs no weights.
+
+    Returns:
+        The work, as if every answer were of the task's limit.
+    """
+    longest = max(len(prompt.ids) for asked in job.asked for prompt in asked.prompts)
+    each = job.prompt_tokens() + STEP_TOKENS * job.answer_tokens()
+    tokens = job.fit_tokens(methods) + len(methods) * each
+    return methods_work(methods, tokens, 1, [longest], job.fits.train_length, job.fits.fit_length)

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length, length, lengths
 from ..console import print_json, progress, say
-from . import evaluate_passkey
+from . import evaluate_longbench, evaluate_passkey
 
 if TYPE_CHECKING:
     from ..sources import Source
+
+
+OTHER_TASKS = {"passkey": evaluate_passkey, "longbench": evaluate_longbench}
+"""Tasks with a module of their own."""
 
 
 def add(verbs: Any) -> None:
@@ -24,11 +28,14 @@ def add(verbs: Any) -> None:
         "constant:S (A scaled by S everywhere) and constant:KIND:S (KIND a, a_power or dt), rule:NAME (see propose "
         "--rules), scales (the file given with --scales), and every method and set that `compare --describe` lists. "
         "Each length is scored on the documents that reach it; means and 95 % intervals are over documents. With "
-        "--task passkey: which keys, hidden in a text, the model finds.",
-        epilog="example: mambascope evaluate mamba2-tiny --lengths 256,16k --methods none,spectrum,fresh-window",
+        "--task passkey: which keys, hidden in a text, the model finds. With --task longbench: its answers to "
+        "LongBench, the seven tasks of the paper's Table 2.",
+        epilog="examples: mambascope evaluate mamba2-tiny --lengths 256,16k --methods none,spectrum,fresh-window   |   "
+        "mambascope evaluate mamba2-recall --task passkey --lengths 512,4k -o keys   |   "
+        "mambascope evaluate mamba2-tiny --task longbench --data LongBench --max-length 2k -o longbench",
     )
     add_model(parser)
-    parser.add_argument("--task", choices=("perplexity", "passkey"), default="perplexity", help="what to measure")
+    parser.add_argument("--task", choices=("perplexity", *OTHER_TASKS), default="perplexity", help="what to measure")
     add_text(parser, "text", "texts or ids to score. Default: the bundled test texts")
     add_text(parser, "calibration", "texts that methods are fitted on. Default: the bundled calibration texts")
     add_text(parser, "validation", "texts that methods choose by. Default: the bundled validation texts")
@@ -61,7 +68,8 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of all random draws. Default: 0")
     add_train_length(parser)
-    evaluate_passkey.add_options(parser)
+    for task in OTHER_TASKS.values():
+        task.add_options(parser)
     add_output(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -69,10 +77,18 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, print and store."""
-    if args.task == "passkey":
-        evaluate_passkey.run(args)
-    else:
-        _run_perplexity(args)
+    _refuse_options_of_others(args)
+    run_task = OTHER_TASKS[args.task].run if args.task in OTHER_TASKS else _run_perplexity
+    run_task(args)
+
+
+def _refuse_options_of_others(args: argparse.Namespace) -> None:
+    from mambascope.spectra.errors import RefusedInputError
+
+    for task, module in OTHER_TASKS.items():
+        given = [name for name in module.OPTIONS if getattr(args, name) is not None]
+        if given and args.task != task:
+            raise RefusedInputError(f"--{given[0].replace('_', '-')} is for --task {task}")
 
 
 def _run_perplexity(args: argparse.Namespace) -> None:
@@ -147,9 +163,6 @@ def _methods_and_lengths(source: Source, args: argparse.Namespace) -> tuple[list
         source.needs_train_length()
     if "scales" in methods and not args.scales:
         raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
-    given = [name for name in evaluate_passkey.OPTIONS if getattr(args, name) is not None]
-    if given:
-        raise RefusedInputError(f"--{given[0].replace('_', '-')} is for --task passkey")
     if args.batch is not None and args.batch < 1:
         raise RefusedInputError(f"--batch {args.batch}: expected at least 1")
     if args.starts < 1:
