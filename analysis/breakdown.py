@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mambascope.spectra.html_table import html_table
+
 from .diagnosis import Diagnosis
 from .evidence import Evidence
 from .memory import decay_per_token
@@ -113,6 +115,9 @@ class Breakdown:
         """Return for each layer the first measured length beyond T at which its norm is ``times`` that at T."""
         rms = np.sqrt(np.square(self.norms[3:]).sum(-1)) / np.sqrt(np.square(self.norms_at_T).sum(-1))
         return [next((n for n, v in zip(self.lengths_tokens[3:], of, strict=True) if v >= times), None) for of in rms.T]
+
+    def _repr_html_(self) -> str:
+        return html_table(self.layers(), f"{self.name} from {self.train_length:,} to {self.target_length:,} tokens")
 
     def layers(self) -> list[dict[str, Any]]:
         """Return one row a layer."""

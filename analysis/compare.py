@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model
 
 from .compare_bench import Bench
@@ -118,6 +119,9 @@ class Comparison:
             }
             for each in self.fitted for c in each.choices
         ]  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return html_table([row.to_dict() for row in self.rows], repr(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; what was measured by a clock is not among them."""

@@ -19,6 +19,7 @@ from mambascope.simulate import overshoot
 from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.eigenvalues import Spectrum, spectrum
 from mambascope.spectra.errors import TextError
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model, Tokens
 from mambascope.spectra.norms import StateNorms, state_norms
 
@@ -62,6 +63,11 @@ class Diagnosis:
         return tuple(
             np.sqrt(overshoot(1 / tau, self.train_length, self.target_length))
             for tau in self.spectrum.horizons_tokens()
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            self.rows(), f"{self.spectrum.name} from {self.train_length:,} to {self.target_length:,} tokens"
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ import torch
 
 from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.errors import RefusedInputError, TextError
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model
 
 from .forecast_states import age_states, run_windows, state_sizes, take_rows
@@ -182,6 +183,9 @@ class Forecast:
             f"{self.name}: harm is expected to pass {HARM_BITS} bits per token at about {onset:,.0f} tokens "
             f"({onset / T:.1f} T) and to reach {self.harm(L):+.2f} at {L:,} ({L / T:g} T)."
         )
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), self.sentence())
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a length beyond T."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mambascope.spectra.dynamics import Observer
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model
 from mambascope.spectra.tokens import Document
 
@@ -70,6 +71,9 @@ class Checked:
         """Return the measured first length with harm over ``HARM_BITS``; None if there is none up to L."""
         lengths = self.forecast.lengths
         return crossing(lengths, [self.harm(n) for n in lengths])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), self.forecast.sentence())
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a length beyond T, predicted beside measured."""

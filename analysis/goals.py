@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.hints import nearest
 
 from .rules import Rule, find_rule
 
@@ -85,5 +86,8 @@ def rule_for(rule: str | None, goal: str) -> Rule:
         RefusedInputError: unknown rule or goal.
     """
     if goal not in GOALS:
-        raise RefusedInputError(f"goal {goal!r}: expected one of {', '.join(GOALS)}")
+        hint = nearest(goal, GOALS)
+        raise RefusedInputError(
+            f"goal {goal!r}: {hint + ' Expected' if hint else 'expected'} one of {', '.join(GOALS)}"
+        )
     return find_rule(rule or GOALS[goal].rule)

@@ -23,6 +23,7 @@ import torch
 
 from mambascope.simulate.geometric import geometric_sum
 from mambascope.spectra.dynamics import Dynamics
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.scales import Scales
 
 from .diagnosis import Diagnosis
@@ -116,6 +117,9 @@ class MemoryChange:
     """The same with the scales."""
     gain: Floats
     """Factor on every write, (n_layer, nheads or d_inner): a kernel may reach further back and hold less of each."""
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), self.sentence())
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a layer: shares averaged over its modes, and its slowest mode."""

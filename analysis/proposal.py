@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.errors import RefusedInputError, TextError
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model
 from mambascope.spectra.scales import Scales
 from mambascope.spectra.tokens import Document
@@ -77,6 +78,9 @@ class Proposal:
     def _on_modes(self) -> tuple[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]], ...]:
         last = max((f.onset_tokens for f in self.scales.factors), default=0)
         return factors_on_modes(Evidence.of(self.diagnosis), self.scales, last)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), f"{self.rule}: {self.reason}")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a layer: quantiles of the factors on the decay rate |A| dt, and horizons before and after."""

@@ -13,6 +13,7 @@ import msgspec
 
 from mambascope.spectra.config import Config
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.hints import nearest
 from mambascope.spectra.zoo import FOLDER
 
 from .passkey.recipe import PasskeyShare
@@ -137,8 +138,10 @@ def read_recipe(name_or_path: str | Path, *, steps: int | None = None) -> Recipe
     try:
         recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
     except OSError as error:
-        raise RefusedInputError(f"{path}: neither a bundled model nor a readable recipe.json") from error
-    except msgspec.DecodeError as error:
+        bundled_names = sorted(each.parent.name for each in FOLDER.glob("*/recipe.json"))
+        hint = nearest(str(name_or_path), bundled_names) or f"bundled are {', '.join(bundled_names)}"
+        raise RefusedInputError(f"{path}: neither a bundled model nor a readable recipe.json; {hint}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedInputError(f"{path}: not a recipe: {error}") from error
     if steps is not None and steps < 1:
         raise RefusedInputError(f"--steps {steps}: expected at least 1")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model
 from mambascope.spectra.tokens import Document
 
@@ -105,6 +106,9 @@ class RuleTable:
                 **saved,
             })
         return sorted(rows, key=lambda row: row["harm_mean"])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.summary(), f"Rules on {self.model}, least harm first")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from mambascope.spectra.config import Config
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.hints import nearest
 from mambascope.spectra.scales import Scales
 
 from . import mode_rules, shared_rules
@@ -132,7 +133,11 @@ def find_rule(name: str) -> Rule:
     plain, colon, text = name.partition(":")
     rule = RULES.get(plain)
     if rule is None:
-        raise RefusedInputError(f"rule {name!r}: expected one of {', '.join(RULES)} (see `mambascope propose --rules`)")
+        hint = nearest(plain, RULES)
+        raise RefusedInputError(
+            f"rule {name!r}: {hint + ' Expected' if hint else 'expected'} one of {', '.join(RULES)} "
+            "(see `mambascope propose --rules`)"
+        )
     if not colon:
         return rule
     try:

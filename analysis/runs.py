@@ -29,6 +29,7 @@ from .manifest import (
     InputFile,
     Manifest,
     RunFolderError,
+    Status,
     new_manifest,
     read_manifest,
     resumed_manifest,
@@ -106,17 +107,23 @@ class RunFolder:
             _remove_temporaries(folder, old)
             if old and fresh:
                 _remove_own(folder, old)
-            write_json(folder / MANIFEST, msgspec.to_builtins(new))
-            journal = stack.enter_context(Journal.open(folder / JOURNAL))
-            run = cls(folder, new, journal, resuming=bool(old) and not fresh)
-            try:
+            run: Self | None = None
+            try:  # from here on the manifest says that it runs, and must not go on saying so
+                write_json(folder / MANIFEST, msgspec.to_builtins(new))
+                run = cls(
+                    folder, new, stack.enter_context(Journal.open(folder / JOURNAL)), resuming=bool(old) and not fresh
+                )
                 yield run
-            except BaseException as problem:
                 if lock in _held:  # not so in a forked child
-                    run._stop(problem)
+                    run._finish()
+            except BaseException as problem:
+                if lock in _held:
+                    stopped = _stopped(run.manifest if run else new, problem)
+                    if run:
+                        run.manifest = stopped
+                    with suppress(MambascopeError):  # the first problem is the one to tell
+                        write_json(folder / MANIFEST, msgspec.to_builtins(stopped))
                 raise
-            if lock in _held:
-                run._finish()
 
     def cell(self, key: str, compute: Callable[[], Any]) -> Any:
         """Return a cell's value, computing it only if no earlier session has.
@@ -170,11 +177,13 @@ class RunFolder:
         made = [name for name in self.manifest.outputs if (self.folder / name).is_file()]
         self._record(status="finished", finished_utc=utc_now(), outputs={n: sha256_of(self.folder / n) for n in made})
 
-    def _stop(self, problem: BaseException) -> None:
-        told = f"{type(problem).__name__}: {problem}".encode(errors="replace").decode()
-        status, error = ("failed", told) if isinstance(problem, Exception) else ("interrupted", None)
-        with suppress(MambascopeError):  # the first problem is the one to tell
-            self._record(status=status, finished_utc=utc_now(), error=error)
+
+def _stopped(manifest: Manifest, problem: BaseException) -> Manifest:
+    told = f"{type(problem).__name__}: {problem}".encode(errors="replace").decode()
+    status: Status = "failed" if isinstance(problem, Exception) else "interrupted"
+    return msgspec.structs.replace(
+        manifest, status=status, finished_utc=utc_now(), error=told if status == "failed" else None
+    )
 
 
 _held: set[int] = set()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,12 +24,13 @@ from mambascope.spectra.mamba import Mamba
 from mambascope.spectra.model import Model
 from mambascope.spectra.tokens import byte_level_tokenizer, encode_bytes
 
-from .atomic import replacing, write_json
+from .atomic import write_json
 from .passkey.task import PasskeyTask
 from .passkey.training import Forgetting, passkey_rows
 from .recipe import Recipe
 from .replayed_step import ReplayedStep
 from .runs import RunFolder
+from .states import StateError, read_state, write_state
 
 Corpus = Sequence[npt.NDArray[np.uint8]]
 
@@ -183,23 +183,28 @@ def _save(path: Path, model: Model, optimisers: Sequence[torch.optim.Optimizer],
     for optimiser in optimisers:
         for n, p in model.named_parameters():
             tensors |= {f"{key}/{n}": value for key, value in optimiser.state.get(p, {}).items()}
-    with replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"step": str(step)})
+    write_state(path, {name: value.cpu().numpy() for name, value in tensors.items()}, {"step": str(step)})
 
 
 def _restore(path: Path, model: Model, optimisers: Sequence[torch.optim.Optimizer]) -> int:
     owner = {p: optimiser for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]}
     parameters = dict(model.named_parameters())
-    with safetensors.safe_open(path, framework="pt") as file, torch.no_grad():
-        for name in sorted(file.keys()):
-            key, _, of = name.partition("/")
-            p = parameters[of]
-            if key == "model":
-                p.copy_(file.get_tensor(name))
-            else:
-                value = file.get_tensor(name)
-                owner[p].state[p][key] = value if key == "step" else value.to(p.device)
-        return int(file.metadata()["step"])
+    arrays, about = read_state(path)
+
+    def put(name: str, value: Tensor) -> None:
+        key, _, of = name.partition("/")
+        p = parameters[of]
+        if key == "model":
+            p.detach().copy_(value)
+        else:
+            owner[p].state[p][key] = value if key == "step" else value.to(p.device)
+
+    try:
+        for name, array in arrays.items():
+            put(name, torch.from_numpy(array))
+        return int(about["step"])
+    except (LookupError, ValueError, RuntimeError) as error:
+        raise StateError(path, error) from error
 
 
 def train(model: Model, recipe: Recipe, corpus: Corpus, folder: Path) -> Iterator[TrainStep]:

@@ -15,6 +15,7 @@ from mambascope.simulate.claims import KEYS, Claim, load
 from mambascope.simulate.threefry import key_words
 from mambascope.simulate.verdict import Sample, Verdict, chance_each
 from mambascope.spectra.errors import MambascopeError, RefusedInputError
+from mambascope.spectra.html_table import html_table
 
 from .engine import run_in_order
 from .runs import RunFolder
@@ -72,6 +73,9 @@ class Verification:
                 found += [] if verdict.control_failed else ["negative control passed, which it must not"]
                 reasons.append(f"{verdict.claim} ({'; '.join(found)})")
         return reasons
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), f"{len(self.claims)} claims, {self.trials:,} trials, seed {self.seed}")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a claim, for a table."""

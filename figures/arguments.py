@@ -3,8 +3,82 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from mambascope.spectra.errors import RefusedInputError
+
+MOST_THREADS = 4096
+"""More than any machine has cores for one process; torch fails to start many more. Ours."""
+
+
+class _Models(argparse.Action):
+    """Several models, each once: results of two that are the same word could not be told apart."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        if twice := [word for k, word in enumerate(values) if word in values[:k]]:
+            raise argparse.ArgumentError(self, f"{twice[0]} is there twice; give it once")
+        setattr(namespace, self.dest, values)
+
+
+def model(text: str) -> str:
+    """Read the name of a model; a file is refused here, before anything heavy is loaded.
+
+    Args:
+        text: what the user wrote.
+
+    Returns:
+        The name, a folder or a hub id.
+
+    Raises:
+        argparse.ArgumentTypeError: nothing was written.
+        RefusedInputError: it is a file.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; write mamba2-tiny, a folder or a hub id")
+    if os.path.isfile(text):
+        raise RefusedInputError(
+            f"model {text}: is a file; give a bundled name (see `mambascope models`), the folder that holds "
+            "config.json and the weights, or a hub id owner/name"
+        )
+    return text
+
+
+def threads(text: str) -> int:
+    """Read a number of threads; one below 1 is refused later, with the other numbers of a command.
+
+    Args:
+        text: what the user wrote.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or beyond any machine.
+    """
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text.strip()) or int(text) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to {MOST_THREADS}; write 2")
+    return int(text)
+
+
+def at_least(args: argparse.Namespace, least: int, names: Sequence[str]) -> None:
+    """Refuse options that are given and too small.
+
+    Args:
+        args: the command's options.
+        least: the least value.
+        names: of whole-number options, as in Python; None is not given.
+
+    Raises:
+        RefusedInputError: the first that is smaller.
+    """
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise RefusedInputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
 
 
 def length(text: str) -> int:
@@ -97,7 +171,8 @@ def lengths(text: str) -> list[int]:
 def add_model(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
     """Add the model, its device, dtype and tokenizer."""
     what = "bundled name (see `mambascope models`), folder with config.json and weights, or hub id owner/name"
-    parser.add_argument("model", metavar="MODEL", nargs="*" if many else None, help=what)
+    several: dict[str, Any] = {"nargs": "*", "action": _Models} if many else {}
+    parser.add_argument("model", metavar="MODEL", type=model, help=what, **several)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     parser.add_argument(
         "--dtype",
@@ -106,7 +181,7 @@ def add_model(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
         help="of the weights; states are never below float32. Default: float32",
     )
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json, if the model's folder has none")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads. Default: torch's own choice")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads. Default: torch's own choice")
     limit = "refuse to start what needs more, such as 4G. Default: what is free"
     parser.add_argument("--max-memory", type=memory, metavar="SIZE", help=limit)
     parser.add_argument("--dry-run", action="store_true", help="say how much time and memory it takes, and end")

@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -98,30 +99,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
-
-    Raises:
-        OSError: a fault of ours, shown in full.
-        RuntimeError: likewise.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - closed with the process
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a derivation has letters that not every terminal knows
     try:
         args = build_parser().parse_args(arguments)
     except MambascopeError as error:
         return _fail(str(error), error.exit_code)
     # threads that spin while they wait cost a busy machine five times the time; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - closed with the process
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a derivation has letters that not every terminal knows
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     from mambascope.analysis.atomic import ignore_file_size_signal
 
     from .console import show_log
 
     ignore_file_size_signal()
     show_log()
+    with _winding_up():
+        return _run(args)
+
+
+@contextmanager
+def _winding_up() -> Generator[None, None, None]:
+    """Wind up on SIGTERM inside the block, and leave a caller's own handler as it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        args: what was asked for.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RuntimeError: a fault of ours, shown in full.
+    """
     try:
         args.run(args)
         sys.stdout.flush()
@@ -136,17 +160,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno in _CURES and error.filename is not None:
-            return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}; {_CURES[error.errno]}", 3)
-        if error.errno not in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
-        return _fail(f"the output could not be written: {error.strerror}", 5)
+        return _about_a_file(error)
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error):
             raise
         return _fail(f"out of memory: {error}; {_LESS}", 5)
     return 0
+
+
+def _about_a_file(error: OSError) -> int:
+    """Say what the system refused; a fault of ours goes on as it is."""
+    if error.errno in _CURES and error.filename is not None:
+        return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}; {_CURES[error.errno]}", 3)
+    if error.errno not in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}:
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
+    return _fail(f"the output could not be written: {error.strerror}", 5)
 
 
 def _fail(message: str, code: int) -> int:

@@ -6,17 +6,18 @@ import logging
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
+from .progress import progress
 
-from mambascope.analysis.atomic import json_bytes
+__all__ = ["print_json", "print_table", "print_wrapped", "progress", "say", "show_log"]
 
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document on stdout; infinities and NaN raise ``NotFiniteError`` before anything is printed."""
+    from mambascope.analysis.atomic import json_bytes
+
     sys.stdout.write(json_bytes(dict(document)).decode() + "\n")
 
 
@@ -62,34 +63,3 @@ def print_wrapped(text: str, indent: int = 0) -> None:
     width = max(40, shutil.get_terminal_size().columns)
     first, later = " " * indent, " " * (indent + 4)
     print(textwrap.fill(text, width, initial_indent=first, subsequent_indent=later, break_long_words=False))
-
-
-@contextmanager
-def progress(total: int, what: str, unit: str = "tok") -> Generator[Callable[[int], None], None, None]:
-    """Show a bar with the time left if the work takes longer than a moment.
-
-    Args:
-        total: tokens (or steps) expected.
-        what: label.
-        unit: what is counted.
-
-    Yields:
-        A function to call with the tokens that have passed.
-    """
-    people = sys.stderr.isatty()
-    with tqdm(
-        total=total,
-        desc=what,
-        unit=unit,
-        unit_scale=True,
-        delay=1.0,
-        mininterval=0.2 if people else 10.0,
-        leave=False,
-        file=sys.stderr,
-        dynamic_ncols=True,
-    ) as bar:
-
-        def tick(tokens: int) -> None:
-            bar.update(tokens)
-
-        yield tick

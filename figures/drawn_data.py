@@ -16,6 +16,8 @@ from matplotlib.patches import Rectangle
 
 from .csv_rows import Rows
 
+Floats = npt.NDArray[np.float64]
+
 
 def drawn_rows(figure: Figure) -> Rows:
     """Return every number that a figure shows.
@@ -65,7 +67,7 @@ def _of_collection(axes: Axes, drawn: Collection, label: Callable[[Any], str]) -
         yield from _cells(drawn)
     elif isinstance(drawn, PathCollection):
         head = {"drawn": "point", "label": label(drawn)}
-        offsets = np.ma.filled(np.ma.asarray(drawn.get_offsets(), dtype=float), np.nan)
+        offsets: Floats = np.ma.filled(np.ma.asarray(drawn.get_offsets(), dtype=float), np.nan)
         for k, (x, y) in enumerate(offsets):
             if np.isfinite([x, y]).all():
                 yield head | {"x": float(x), "y": float(y)} | ({} if values is None else {"value": float(values[k])})
@@ -77,14 +79,15 @@ def _of_collection(axes: Axes, drawn: Collection, label: Callable[[Any], str]) -
                 yield head | {"x": float(x), "y": float(y), "x_high": float(x_high), "y_high": float(y_high)}
     elif isinstance(drawn, PolyCollection) and drawn.get_transform() == axes.transData:
         head = {"drawn": "band", "label": label(drawn)}
-        for path in drawn.get_paths():
-            yield from (head | {"x": x, "y": low, "y_high": high} for x, low, high in _edges(np.asarray(path.vertices)))
+        for outline in drawn.get_paths():
+            edges = _edges(np.asarray(outline.vertices))
+            yield from (head | {"x": x, "y": low, "y_high": high} for x, low, high in edges)
 
 
 def _cells(mesh: QuadMesh) -> Iterator[dict[str, Any]]:
     corners = np.asarray(mesh.get_coordinates())
-    values = np.ma.filled(np.ma.asarray(mesh.get_array(), dtype=float), np.nan)
-    values = values.reshape(corners.shape[0] - 1, corners.shape[1] - 1)
+    cells: Floats = np.ma.filled(np.ma.asarray(mesh.get_array(), dtype=float), np.nan)
+    values = cells.reshape(corners.shape[0] - 1, corners.shape[1] - 1)
     centres = (corners[:-1, :-1] + corners[1:, 1:]) / 2
     for at in np.ndindex(values.shape):
         if np.isfinite(values[at]):
@@ -100,7 +103,7 @@ def _edges(outline: npt.NDArray[Any]) -> Iterator[tuple[float, float, float]]:
 
 
 def _finite(points: npt.NDArray[Any]) -> Iterator[tuple[float, float]]:
-    numbers = np.ma.filled(np.ma.asarray(points, dtype=float), np.nan)
+    numbers: Floats = np.ma.filled(np.ma.asarray(points, dtype=float), np.nan)
     return ((float(x), float(y)) for x, y in numbers if np.isfinite([x, y]).all())
 
 

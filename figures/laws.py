@@ -12,6 +12,7 @@ from mambascope.simulate.laws import Beta, EigenvalueLaw, Listed, LogUniform, Un
 from mambascope.simulate.step_laws import Constant, Markov, SoftplusNormal, StepLaw, Trace
 from mambascope.simulate.step_transforms import Gamma
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.hints import nearest
 
 EIGENVALUE_LAWS = {
     "uniform": "uniform:LOW,HIGH (a HIGH near 1 is written 1-1e-8)",
@@ -173,7 +174,9 @@ def law_files(eigenvalues: str, steps: str) -> list[Path]:
 def _read(text: str, kinds: dict[str, Callable[[str], Any]], known: dict[str, str]) -> Any:
     name, _, rest = text.partition(":")
     if name not in kinds:
-        raise RefusedInputError(f"law {text[:80]!r}: expected one of: {'; '.join(known.values())}")
+        hint = nearest(name, kinds)
+        expected = f"{hint} Expected" if hint else "expected"
+        raise RefusedInputError(f"law {text[:80]!r}: {expected} one of: {'; '.join(known.values())}")
     try:
         return kinds[name](rest)
     except (TypeError, ValueError, IndexError, OSError) as problem:

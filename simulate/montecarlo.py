@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from .arrays import Floats
 from .exact import exact_second_moment, skewness_of_levels
+from .html_table import html_table
 from .recurrence import Recurrence, check_times
 from .threefry import Words, key_words
 
@@ -66,6 +67,9 @@ class Estimate:
     def _distance(self, k: int) -> float | None:
         """Standard errors between mean and exact value; None without one of them, as for a deterministic recurrence."""
         return None if self.exact is None or not self.se[k] else float((self.mean[k] - self.exact[k]) / self.se[k])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), f"E ||h||^2 over {self.trials:,} trials")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a time."""

@@ -21,6 +21,7 @@ import scipy.optimize
 import scipy.stats
 
 from .arrays import Floats
+from .html_table import html_table
 
 Word = Literal["holds", "holds in part", "fails", "undecided"]
 
@@ -269,6 +270,10 @@ class Verdict:
             return told, c.freedom is not None, abs(c.distance(form)) if form is not None else 0.0
 
         return max(self.comparisons, key=rank)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.claim}: {self.printed} as printed, {self.corrected} as corrected"
+        return html_table(self.to_dict()["comparisons"], title)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; infinite distances become None.

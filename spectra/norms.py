@@ -17,6 +17,7 @@ import torch
 
 from .dynamics import Intervention, Observation, Observer
 from .errors import TextError
+from .html_table import html_table
 
 if TYPE_CHECKING:
     from .model import Model, Tokens
@@ -50,6 +51,9 @@ class StateNorms:
     def rms(self) -> Floats:
         """Return the root mean square of the layers' norms over the batch, (lengths, n_layer)."""
         return np.asarray(np.sqrt(np.square(self.layer_l2()).mean(-1)))
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), f"State norms of {self.name}")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a length and layer: max, min, mean, quantiles of the vector norms, and where the max sits."""

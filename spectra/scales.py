@@ -30,6 +30,7 @@ from torch import Tensor
 from .config import Config
 from .dynamics import Dynamics
 from .errors import ScaleError
+from .html_table import html_table
 
 Kind = Literal["a", "a_power", "dt"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -73,6 +74,24 @@ class Scales:
 
     factors: tuple[Factor, ...] = ()
     """Applied in this order."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a set of factors: what it is, and how far its factors reach."""
+        return [
+            {
+                "kind": f.kind,
+                "granularity": f.granularity,
+                "factors": f.values.numel(),
+                "min": float(f.values.min()),
+                "median": float(f.values.median()),
+                "max": float(f.values.max()),
+                "onset_tokens": f.onset_tokens,
+            }
+            for f in self.factors
+        ]
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), "Scales" if self.factors else "Scales: none, nothing is changed")
 
     def boundaries(self) -> tuple[int, ...]:
         """Return the onsets, where a stream must end a block."""

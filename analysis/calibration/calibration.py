@@ -27,6 +27,7 @@ from .record import History, Step, fingerprint
 from .result import Calibrated
 from .spsa import PaperSpsa, ReleasedSpsa, Spsa
 from .starts import begin, name_of
+from .windows import long_enough
 
 Watch = Callable[[Step], None]
 
@@ -112,6 +113,8 @@ def calibrate(
         selection_windows=selection_windows,
     )  # fmt: skip
     texts.check()
+    for role, part in (("calibration", texts.calibration), ("selection", texts.validation)):
+        long_enough([document.ids for document in part], target_length, role)  # before a start is measured
     hashes = {role: [d.sha256 for d in getattr(texts, role)] for role in ("calibration", "validation")}
     with ExitStack() as stack:
         if run is not None and not isinstance(run, RunFolder):

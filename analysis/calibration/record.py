@@ -7,15 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 import torch
 
-from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.model import Model
 
-from ..atomic import write_bytes
 from ..runs import RunFolder
+from ..states import StateError, read_state, write_state
 from .objective import Bits
 from .parameters import Floats
 
@@ -67,16 +64,14 @@ class History:
             self._load(run)
 
     def _load(self, run: RunFolder) -> None:
+        arrays, _ = read_state(run.output(STATE))
         try:
-            arrays = dict(safetensors.numpy.load(run.output(STATE).read_bytes()))
             done = int(arrays.pop("steps")[0])
             self.u, self.best_u = arrays.pop("u"), arrays.pop("best_u")
             for k in range(done):
                 self._take(Step.of(run.journal.get("step", str(k))))
-        except (safetensors.SafetensorError, KeyError, TypeError) as error:
-            raise RefusedInputError(
-                f"{run.folder / STATE}: not the state of this run ({error}); start over with --fresh"
-            ) from error
+        except (LookupError, TypeError, ValueError) as error:
+            raise StateError(run.folder / STATE, error) from error
         self.memory = {name.removeprefix("memory/"): array for name, array in arrays.items()}
 
     def _take(self, step: Step) -> bool:
@@ -99,8 +94,7 @@ class History:
             self.run.journal.append("step", str(step.step), asdict(step))
         arrays = {"u": self.u, "best_u": self.best_u, "steps": np.array([len(self.steps)])}
         arrays |= {f"memory/{name}": array for name, array in self.memory.items()}
-        data = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        write_bytes(self.run.output(STATE), data)
+        write_state(self.run.output(STATE), arrays)
 
 
 def fingerprint(model: Model) -> str:

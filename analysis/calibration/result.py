@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.scales import Scales
 
 from .objective import Bits
@@ -77,6 +78,9 @@ class Calibrated:
     def stored(self) -> dict[str, Any]:
         """Return the content of ``scales.json``."""
         return self.scales.to_dict() | {"note": self.note(), "provenance": self.provenance()}
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), self.note())
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a step."""

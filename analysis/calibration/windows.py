@@ -23,7 +23,8 @@ def generator(seed: int, step: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, stream]))
 
 
-def _long_enough(documents: Sequence[Ids], length: int, role: str) -> list[Ids]:
+def long_enough(documents: Sequence[Ids], length: int, role: str) -> list[Ids]:
+    """Return the documents that reach a length, or raise a ``TextError`` that counts them; ``role`` is their name."""
     usable = [ids for ids in documents if len(ids) >= length]
     if not usable:
         longest = max((len(ids) for ids in documents), default=0)
@@ -50,7 +51,7 @@ def draw_windows(documents: Sequence[Ids], length: int, count: int, seed: int, s
     Raises:
         TextError: no document is long enough.
     """
-    usable = _long_enough(documents, length, "calibration")
+    usable = long_enough(documents, length, "calibration")
     places = np.cumsum([len(ids) - length + 1 for ids in usable])
     chosen = generator(seed, step, WINDOWS).integers(0, places[-1], size=count)
     which = np.searchsorted(places, chosen, side="right")
@@ -74,7 +75,7 @@ def spread_windows(documents: Sequence[Ids], length: int, count: int, role: str)
     Raises:
         TextError: no document is long enough.
     """
-    usable = _long_enough(documents, length, role)[:count]
+    usable = long_enough(documents, length, role)[:count]
     windows = []
     for index, ids in enumerate(usable):
         wanted = count // len(usable) + (index < count % len(usable))

@@ -11,6 +11,7 @@ from typing import Any
 
 from mambascope.spectra.dynamics import Intervention
 from mambascope.spectra.errors import TextError
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model, Tokens
 
 from .bits import Floats, block_bits, fresh_window_bits, stream_bits, token_bits
@@ -47,6 +48,9 @@ class Perplexity:
 
     curve: tuple[CurveRow, ...] = ()
     """Each method by position."""
+
+    def _repr_html_(self) -> str:
+        return html_table([row.to_dict() for row in self.rows])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -1,4 +1,8 @@
-"""Where methods are from, as BibTeX: facts of publication, one entry a source."""
+"""Where methods, models, benchmarks and software are from, as BibTeX: facts of publication, one entry a source.
+
+Those of models and software are as their own repositories ask for: state-spaces/mamba, pytorch/pytorch (CITATION.cff)
+and EleutherAI/lm-evaluation-harness.
+"""
 
 from __future__ import annotations
 
@@ -123,6 +127,55 @@ STATE_PASSING = _entry(
     archiveprefix="arXiv",
 )
 
-_ALL = (MODULATION, EXTEND, SPSA, ADAM, RATIO, WINSORIZATION, DECIMATION, LONGMAMBA, STATE_PASSING)
-CITATIONS: dict[str, Citation] = {each.key: each for each in _ALL}
-"""By key."""
+MAMBA = _entry(
+    "gu2023mamba",
+    "article",
+    author="Gu, Albert and Dao, Tri",
+    title="Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
+    journal="arXiv preprint arXiv:2312.00752",
+    year="2023",
+)
+MAMBA2 = _entry(
+    "dao2024transformers",
+    "inproceedings",
+    author="Dao, Tri and Gu, Albert",
+    title="Transformers are {SSM}s: Generalized Models and Efficient Algorithms Through Structured State Space Duality",
+    booktitle="International Conference on Machine Learning",
+    year="2024",
+    eprint="2405.21060",
+    archiveprefix="arXiv",
+)
+LONGBENCH = _entry(
+    "bai2023longbench",
+    "misc",
+    author="Bai, Yushi and Lv, Xin and Zhang, Jiajie and Lyu, Hongchang and Tang, Jiankai and Huang, Zhidian and "
+    "Du, Zhengxiao and Liu, Xiao and Zeng, Aohan and Hou, Lei and Dong, Yuxiao and Tang, Jie and Li, Juanzi",
+    title="LongBench: A Bilingual, Multitask Benchmark for Long Context Understanding",
+    year="2023",
+    eprint="2308.14508",
+    archiveprefix="arXiv",
+)
+PYTORCH = _entry(
+    "ansel2024pytorch",
+    "inproceedings",
+    author="Ansel, Jason and Yang, Edward and He, Horace and Gimelshein, Natalia and others",
+    title="PyTorch 2: Faster Machine Learning Through Dynamic Python Bytecode Transformation and Graph Compilation",
+    booktitle="29th ACM International Conference on Architectural Support for Programming Languages and Operating "
+    "Systems, Volume 2",
+    year="2024",
+    doi="10.1145/3620665.3640366",
+)
+LM_EVAL = _entry(
+    "eval-harness",
+    "misc",
+    author="Gao, Leo and Tow, Jonathan and Abbasi, Baber and Biderman, Stella and others",
+    title="The Language Model Evaluation Harness",
+    publisher="Zenodo",
+    year="2024",
+    doi="10.5281/zenodo.12608602",
+)
+
+_METHODS = (MODULATION, EXTEND, SPSA, ADAM, RATIO, WINSORIZATION, DECIMATION, LONGMAMBA, STATE_PASSING)
+_OTHERS = (MAMBA, MAMBA2, LONGBENCH, PYTORCH, LM_EVAL)
+CITATIONS: dict[str, Citation] = {each.key: each for each in (*_METHODS, *_OTHERS)}
+"""By key: sources of methods, then models, benchmarks and software."""

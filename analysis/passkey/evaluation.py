@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mambascope.spectra.errors import NonFiniteStateError
+from mambascope.spectra.html_table import html_table
 from mambascope.spectra.tokens import Document
 
 from ..compare_cells import WINDOWS_INSIDE
@@ -107,6 +108,9 @@ class PasskeyFound:
         plan, far = self.plan, self.plan.far_examples
         few = far is not None and far != plan.examples and max(plan.lengths) > plan.far_from
         return f"{plan.examples} keys a cell" + (f", {far} beyond {plan.far_from} tokens" if few else "")
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), "Keys found")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all cells as rows."""

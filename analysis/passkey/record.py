@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.numpy
 
-from mambascope.spectra.errors import RefusedInputError
-
-from ..atomic import write_bytes
+from ..states import StateError, read_state, write_state
 from .problem import Look
 
 Array = npt.NDArray[Any]
@@ -70,21 +65,17 @@ class TunedHistory:
             The history.
 
         Raises:
-            RefusedInputError: the file is none of ours.
+            StateError: the file is none of ours.
         """
         found = cls(path)
         if path is None or not path.is_file():
             return found
+        stored, about = read_state(path)
         try:
-            with safetensors.safe_open(path, framework="np") as file:
-                stored = {name: file.get_tensor(name) for name in sorted(file.keys())}
-                told = file.metadata()["steps"]
-            for step in msgspec.json.decode(told, type=list[TunedStep]):
+            for step in msgspec.json.decode(about["steps"], type=list[TunedStep]):
                 found._take(step)
-        except (safetensors.SafetensorError, msgspec.DecodeError, KeyError, TypeError) as error:
-            raise RefusedInputError(
-                f"{path}: not the state of a training ({error}); start over with --fresh"
-            ) from error
+        except (msgspec.DecodeError, LookupError, TypeError, AssertionError) as error:
+            raise StateError(path, error) from error
         for name, array in stored.items():
             part, _, key = name.partition("/")
             (found.best if part == "best" else found.point)[key] = array
@@ -126,7 +117,4 @@ class TunedHistory:
         if self.path is not None and write:
             arrays = {f"point/{k}": v for k, v in self.point.items()} | {f"best/{k}": v for k, v in self.best.items()}
             told = msgspec.json.encode([asdict(each) for each in self.steps]).decode()
-            data = safetensors.numpy.save(
-                {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata={"steps": told}
-            )
-            write_bytes(self.path, data)
+            write_state(self.path, arrays, {"steps": told})

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mambascope.spectra.html_table import html_table
+
 from ..evaluate.intervals import Interval
 from .curves import PassRatio, StartRun, pass_ratio
 from .plan import StartsPlan
@@ -165,6 +167,9 @@ class StartsStudy:
         from .words import sentences
 
         return sentences(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.test_rows(), repr(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

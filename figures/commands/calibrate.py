@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length, length
 from ..console import print_json, print_table, say
+from ..progress import meter
 
 if TYPE_CHECKING:
     from mambascope.analysis.calibration.record import Step
@@ -25,7 +23,8 @@ def add(verbs: Any) -> None:
         description="Moves scaling factors to lower the loss at a target length: losses and gradients from calibration "
         "text, the point to keep chosen on validation text, test text only compared with both. Every step is kept in "
         "the run folder; the result is DIR/scales.json.",
-        epilog="example: mambascope calibrate mamba2-tiny --method spsa --start spectrum --target-length 4k -o out",
+        epilog="examples: mambascope calibrate mamba2-tiny --method backprop --target-length 4k -o out   |   "
+        "mambascope calibrate mamba2-tiny --method spsa --start out/scales.json --steps 20 -o fine",
     )
     add_model(parser)
     add_text(parser, "calibration", "texts for losses and gradients. Default: the bundled calibration texts")
@@ -58,21 +57,17 @@ def add(verbs: Any) -> None:
 @contextmanager
 def _live(passes: float, steps: int) -> Generator[Callable[[Step], None], None, None]:
     """Show step, loss and the time left."""
-    people = sys.stderr.isatty()
     shape = "{desc} |{bar}| {percentage:.0f} % [{elapsed}, {remaining} left{postfix}]"
-    with tqdm(
-        total=passes, desc="calibrate", bar_format=shape, delay=1.0, mininterval=0.2 if people else 10.0,
-        leave=False, file=sys.stderr, dynamic_ncols=True,
-    ) as bar:  # fmt: skip
-        selected = ""
+    with meter(passes, "calibrate", bar_format=shape) as advance:
+        selected, done = "", 0.0
 
         def watch(step: Step) -> None:
-            nonlocal selected
+            nonlocal selected, done
             if step.selection is not None:
                 selected = f", selection {step.selection.tail:.4f}"
             told = "" if step.bits is None else f", loss {step.bits:.4f}"
-            bar.set_postfix_str(f"step {step.step} of {steps}{told}{selected} bits", refresh=False)
-            bar.update(step.passes - bar.n)
+            advance(step.passes - done, f"step {step.step} of {steps}{told}{selected} bits")
+            done = step.passes
 
         yield watch
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import add_engine, add_json, add_model, add_output, add_train_length, length
+from ..arguments import add_engine, add_json, add_model, add_output, add_train_length, at_least, length
 from ..compare_lengths import length_or_times, lengths_or_times
 from ..console import print_json, print_wrapped, progress, say
 
@@ -31,7 +31,8 @@ def add(verbs: Any) -> None:
         "that --describe lists; or the sets all, constants, calibrated, rivals. --jobs defaults to one worker a core, "
         "and to 1 on a GPU or for weights above 128 MB; --threads are those of each worker, by default 1.",
         epilog="examples: mambascope compare mamba2-tiny --methods spectrum,constant:a:best --lengths 1k,16k -o out   |"
-        "   mambascope compare mamba2-tiny mamba-tiny --lengths 16T,64T,128T --documents 8 -o table3",
+        "   mambascope compare mamba2-tiny mamba-tiny --lengths 16T,64T,128T --documents 8 -o table3   |   "
+        "mambascope compare --methods rivals --describe   # what they are, and whom to cite",
     )
     add_model(parser, many=True)
     parser.add_argument("--methods", default="all", help="with commas, names or sets. Default: all")
@@ -123,10 +124,8 @@ def run(args: argparse.Namespace) -> None:
     if args.describe:
         _describe(methods)
         return
-    for option, least in (("starts", 1), ("documents", 1), ("steps", 1), ("batch", 1), ("passkey_examples", 0)):
-        if getattr(args, option) is not None and getattr(args, option) < least:
-            said = option.replace("_", "-")
-            raise RefusedInputError(f"--{said} {getattr(args, option)}: expected at least {least}")
+    at_least(args, 1, ("starts", "documents", "steps", "batch"))
+    at_least(args, 0, ("passkey_examples",))
     limits = _corpora(args.corpora)
     fit_on = args.fit_on or next(iter(limits))
     if fit_on not in limits:

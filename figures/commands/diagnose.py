@@ -19,8 +19,10 @@ def add(verbs: Any) -> None:
         help="which layers and heads break beyond the training length, and why",
         description="Measures, on calibration text, horizons and writes in windows of the training length and state "
         "norms out to the target length, and compares the norms with what theory expects from the windows alone. No "
-        "loss is evaluated.",
-        epilog="example: mambascope diagnose mamba2-tiny --target-length 16k -o out",
+        "loss is evaluated. Prints what breaks in words, a row a layer, and the heads or channels that grow most; -o "
+        "keeps all of them.",
+        epilog="examples: mambascope diagnose mamba2-tiny --target-length 16k -o out   |   "
+        "mambascope diagnose DIR --text book.txt --train-length 2k --target-length 32k --json",
     )
     add_model(parser)
     add_text(parser, "text", "calibration texts. Default: the bundled calibration texts")

@@ -19,6 +19,7 @@ def add(verbs: Any) -> None:
         description="Says which engine runs Mamba-1 and Mamba-2 on each device, for float32 and float64 states, with "
         "and without gradients, why, and what to install for a faster one. MAMBASCOPE_KERNELS=off keeps the official "
         "GPU kernels out.",
+        epilog="examples: mambascope doctor   |   mambascope doctor --json > doctor.json",
     )
     add_json(parser)
     parser.set_defaults(run=run)

@@ -29,7 +29,8 @@ def add(verbs: Any) -> None:
         description="Foretells the harm in bits per token at 2 T, 4 T ... L from windows of T tokens of the "
         "calibration text: theory makes the states of longer texts, and the windows are scored from these. With -o "
         "the forecast is written before --check reads anything longer.",
-        epilog="example: mambascope forecast mamba2-tiny mamba-tiny --check -o out",
+        epilog="examples: mambascope forecast mamba2-tiny --target-length 16k   |   "
+        "mambascope forecast mamba2-tiny mamba-tiny --check -o out   # then measure, and compare",
     )
     add_model(parser, many=True)
     add_text(parser, "text", "calibration texts. Default: the bundled calibration texts")
@@ -72,6 +73,12 @@ def run(args: argparse.Namespace) -> None:
         raise RefusedInputError(f"no model given; bundled are {', '.join(bundled_models())}")
     sources = [Source.open(name, args) for name in models]
     lengths = [[s.needs_train_length(), args.target_length or 64 * s.needs_train_length()] for s in sources]
+    for name, (T, L) in zip(models, lengths, strict=True):
+        if T < 4 or L < 2 * T:
+            raise RefusedInputError(
+                f"{name}: target length {L}, training length {T}: expected a training length of at least 4 tokens and "
+                "a target of at least twice that; give --target-length"
+            )
     read = {"calibration": text_paths(args, "text", "calibration")}
     if args.check:
         read["test"] = text_paths(args, "test", "test")

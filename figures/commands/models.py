@@ -11,7 +11,13 @@ from ..console import print_json, print_table
 
 def add(verbs: Any) -> None:
     """Add the command."""
-    parser = verbs.add_parser("models", help="list the bundled models")
+    parser = verbs.add_parser(
+        "models",
+        help="list the bundled models",
+        description="Prints one row a bundled model: its name for the other commands, architecture, layers, sizes, "
+        "weights, and the length T that it was trained on.",
+        epilog="examples: mambascope models   |   mambascope models --json",
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 

@@ -37,8 +37,10 @@ def add(verbs: Any) -> None:
         "propose",
         help="spectrum-guided scales for a target length",
         description="Measures step sizes on calibration text and draws in the horizons of modes that remember more "
-        "than the training length. A model whose states stay in range is left alone.",
-        epilog="example: mambascope propose mamba2-tiny --target-length 16k -o out",
+        "than the training length. A model whose states stay in range is left alone. Prints factors and horizons by "
+        "layer and what they give up; -o writes DIR/scales.json for evaluate, calibrate and bake.",
+        epilog="examples: mambascope propose mamba2-tiny --target-length 16k -o out   # out/scales.json   |   "
+        "mambascope propose mamba2-tiny --goal retrieval   |   mambascope propose mamba2-tiny --rule hard-clip:4",
     )
     add_model(parser)
     add_text(parser, "text", "calibration texts. Default: the bundled calibration texts")

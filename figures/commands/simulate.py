@@ -21,6 +21,7 @@ def add(verbs: Any) -> None:
         "trials with its standard error, quantiles of one trial, the exact value by quadrature where one is known, "
         "and whether the error bar can be trusted.",
         epilog="examples: mambascope simulate --law uniform:0,0.9 --times 16,256   |   "
+        "mambascope simulate --law uniform:0,1-1e-8 --times 1k --qmc 4096   |   "
         "mambascope simulate --kind scalar_identity --law model:mamba2-tiny/0 --steps gamma:0.5,0.1 --times 256,16k",
     )
     parser.add_argument("--kind", choices=("diagonal", "scalar_identity"), default="diagonal", help="Default: diagonal")

@@ -24,8 +24,9 @@ def add(verbs: Any) -> None:
         help="compare starts of a calibration",
         description="Calibrates from the spectrum's proposal, from 1, from the best constant and from random factors "
         "with equal budgets, then one factor a layer as published, and scores starts and results on test text. Every "
-        "step is kept in the run folder.",
-        epilog="example: mambascope starts mamba2-tiny --target-length 4k -o out",
+        "step is kept in the run folder. Prints a row a start and seed, a row a kind of factor, and what they say.",
+        epilog="examples: mambascope starts mamba2-tiny --target-length 4k -o out   |   "
+        "mambascope starts mamba2-tiny --seeds 1 --layer-kinds none -o quick",
     )
     add_model(parser)
     add_text(parser, "calibration", "texts for proposal, losses and gradients. Default: the bundled calibration texts")

@@ -15,9 +15,10 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "train",
         help="train a byte-level model from a recipe",
-        description="Trains on one CPU thread, or on a GPU; a stopped training goes on where it was, on a CPU to the "
-        "same weights.",
-        epilog="example: mambascope train mamba2-tiny --data books/train/*.txt -o out   (the model: out/model)",
+        description="Trains on one CPU thread, or on a GPU, and writes DIR/model, a checkpoint with tokenizer that "
+        "every other command takes. A stopped training goes on where it was, on a CPU to the same weights.",
+        epilog="examples: mambascope train mamba2-tiny --data books/*.txt -o out   # the model: out/model   |   "
+        "mambascope train recipe.json --data book.txt --steps 100 -o trial",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="bundled model's name, or a recipe.json")
     parser.add_argument("--data", type=Path, nargs="+", metavar="FILE", required=True, help="texts to train on")
@@ -34,12 +35,18 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.analysis.recipe import read_recipe
     from mambascope.analysis.runs import InputFile, RunFolder
     from mambascope.analysis.train import train_in_folder
+    from mambascope.spectra.errors import RefusedInputError
     from mambascope.spectra.loading import pick_device
 
     device = pick_device(args.device)
     torch.set_num_threads(1)  # the same bytes on any machine size
     recipe = read_recipe(args.recipe, steps=args.steps)
     inputs = [InputFile.of("text", path) for path in sorted(args.data)]
+    longest = max(recipe.train_length for recipe in recipe.stages())
+    if all(each.bytes <= longest for each in inputs):  # before a folder is made
+        raise RefusedInputError(
+            f"--data: no text is longer than the training length of {longest} tokens (bytes); give longer texts"
+        )
     command = {"verb": "train", "recipe": recipe.to_dict()}
     with (
         RunFolder.open(

@@ -22,7 +22,8 @@ def add(verbs: Any) -> None:
         "what fails and what is true instead. Exit code 4 if a claim could not be settled or a negative control "
         "did not fail.",
         epilog="examples: mambascope verify   |   mambascope verify theorem-4.2 eq-6 --json   |   "
-        "mambascope verify --explain theorem-4.2",
+        "mambascope verify --explain theorem-4.2   # derivation, nothing simulated   |   "
+        "mambascope verify -o verdicts   # and tables, figures",
     )
     parser.add_argument("claims", metavar="CLAIM", nargs="*", help="keys such as theorem-4.2. Default: all")
     parser.add_argument("--trials", type=int, metavar="N", help="trials of an ordinary experiment. Default: 65536")
