@@ -64,7 +64,14 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
 
 
-def _check_words(check: Mapping[str, Any] | None) -> str:
+def _check_words(document: Mapping[str, Any]) -> str:
+    check = document["check"]
+    if rates := document.get("rates_check"):
+        return (
+            f"Rates |A| of the {rates['layers']} Mamba layers, read back from these files, and those of the scaled "
+            f"model differ by {rates['largest_error']:.2g} at most. Logits were not compared: mambascope has no "
+            "forward of this architecture."
+        )
     if check is None:
         return "Not compared with the scaled model."
     words = (
@@ -78,6 +85,12 @@ def _check_words(check: Mapping[str, Any] | None) -> str:
             f"that follow, each layer at its worst token, add up to {check['stated_error']:.2g}: expect less than that"
         )
     return words + "."
+
+
+def _addressed(document: Mapping[str, Any]) -> str:
+    """Say which layers the factors are of, where a model has others between them."""
+    layers = document.get("layers")
+    return f" Factors are of the Mamba layers, in the model's count {', '.join(map(str, layers))}." if layers else ""
 
 
 def card_text(document: Mapping[str, Any], layout: Layout, curves: Sequence[Mapping[str, str]] = ()) -> str:
@@ -101,9 +114,9 @@ def card_text(document: Mapping[str, Any], layout: Layout, curves: Sequence[Mapp
         "## Factors\n\n`a`: A -> s A. `a_power`: |A| -> |A|^s. `dt`: dt -> s dt after the softplus. They act in this "
         "order; `scales.json` has every value. Exactness: `exact` up to the last digits of float32, `rounded` to the "
         "16-bit type of the weights, `norm_eps` but for the gated norm's epsilon. States: `h` those of the scaled "
-        "model, `h/s` those divided by the `dt` factor (take norms from the scaled model then).",
+        "model, `h/s` those divided by the `dt` factor (take norms from the scaled model then)." + _addressed(document),
         _table(document["folds"]) if document["folds"] else "None.",
-        f"## Check\n\n{_check_words(document['check'])}",
+        f"## Check\n\n{_check_words(document)}",
     ]
     if curves:
         parts.append(f"## Measured\n\n{_table(curves)}")

@@ -188,7 +188,7 @@ def write_files(run: RunFolder, job: Job, stated: Mapping[str, Any], check_token
     """
     weights = run.output(WEIGHTS[job.layout])
     config, record = run.output("config.json"), run.output(RECORD)
-    if (found := _finished(run, record)) is not None:
+    if (found := finished(run, record)) is not None:
         return found
     config.unlink(missing_ok=True)
     _refuse_other_head(job.source)
@@ -208,23 +208,24 @@ def write_files(run: RunFolder, job: Job, stated: Mapping[str, Any], check_token
     for name, data in sides.items():
         write_bytes(run.output(name), data)
     # config.json is described before it is there, as it comes last
-    described = [_described(run.folder / name) for name in (WEIGHTS[job.layout], *sorted(sides))]
+    files = [described(run.folder / name) for name in (WEIGHTS[job.layout], *sorted(sides))]
     with replacing(config) as temporary:
         temporary.write_bytes(job.config())
-        described.append(_described(temporary) | {"file": "config.json"})
-        write_json(record, document | {"files": described})
+        files.append(described(temporary) | {"file": "config.json"})
+        write_json(record, document | {"files": files})
     return msgspec.json.decode(record.read_bytes())
 
 
-def _described(path: Path) -> dict[str, Any]:
+def described(path: Path) -> dict[str, Any]:
+    """Return a file's name, size and content hash for the record."""
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def _finished(run: RunFolder, record: Path) -> Any:
-    """Return the record if every file fits it."""
+def finished(run: RunFolder, record: Path) -> Any:
+    """Return the record if every file fits it, else None."""
     with suppress(OSError, msgspec.DecodeError, KeyError, TypeError):
         found = msgspec.json.decode(record.read_bytes())
-        if all(_described(run.folder / Path(each["file"]).name) == each for each in found["files"]):
+        if all(described(run.folder / Path(each["file"]).name) == each for each in found["files"]):
             return found
     return None
 

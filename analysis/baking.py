@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from mambascope.spectra.checkpoint import Checkpoint, open_checkpoint
+from mambascope.spectra.checkpoint import Checkpoint
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint, open_any
 from mambascope.spectra.layouts import Layout
 from mambascope.spectra.loading import Card, read_card, tokenizer_file
 from mambascope.spectra.model import Model
@@ -23,6 +24,7 @@ from mambascope.spectra.tensor_source import TensorEntry, TensorFile
 
 from .bake_check import Check
 from .bake_files import Job, side_files, write_files
+from .bake_foreign import ForeignJob, plan_foreign, write_foreign
 from .folds import Fold, describe_folds, plan_folds
 from .runs import InputFile, RunFolder
 
@@ -61,8 +63,10 @@ class Baked:
         return dict(self.document)
 
     def __repr__(self) -> str:
-        error = f"{self.check.error:.2g}" if self.check else "not measured"
-        return f"Baked({self.folder}, {self.document['layout']}, {len(self.changes)} tensors changed, error {error})"
+        rates = self.document.get("rates_check")
+        error = self.check.error if self.check else rates["largest_error"] if rates else None
+        told = "not measured" if error is None else f"{error:.2g}"
+        return f"Baked({self.folder}, {self.document['layout']}, {len(self.changes)} tensors changed, error {told})"
 
 
 def bake(
@@ -82,8 +86,9 @@ def bake(
 
     Args:
         source: a bundled name, folder, hub id or open checkpoint; or a model in memory, ours or a foreign one (which
-            has no tokenizer: give one).
-        scales: the factors, or a file of them.
+            has no tokenizer: give one). A folder may hold one of the families of ``spectra.foreign``: only its Mamba
+            layers change, its shards stay, and its rates instead of its logits are checked.
+        scales: the factors, or a file of them; those for such a family count its Mamba layers among themselves.
         folder: a new or empty folder, or one of the same bake, which then is left as it is if it is whole.
         layout: ``transformers`` (model.safetensors) or ``state-spaces`` (the pytorch_model.bin that mamba_ssm reads).
         name: how reports call the result. Default: the source's name and ``-baked``.
@@ -110,14 +115,25 @@ def bake(
     given = {"scales": None if isinstance(scales, Scales) else scales, "curves": curves, "tokenizer": tokenizer}
     paths = {role: Path(path) for role, path in given.items() if path is not None}
     _refuse_own_inputs(Path(folder), [checkpoint.folder, *paths.values()])
-    plan = plan_folds(factors, checkpoint.config)
+    foreign = isinstance(checkpoint, ForeignCheckpoint)
+    if foreign and layout != "transformers":
+        raise RefusedInputError(f"{checkpoint.folder}: has the transformers layout and keeps it; leave --layout out")
+    plan = (
+        plan_foreign(factors, checkpoint)
+        if isinstance(checkpoint, ForeignCheckpoint)
+        else plan_folds(factors, checkpoint.config)
+    )
     name, train_length = name or f"{model_name}-baked", train_length or known_length
     if train_length is not None and train_length < 2:
         raise RefusedInputError(f"train_length {train_length}: expected at least 2 tokens")
     side = side_files(checkpoint, factors, layout, Card(name, train_length) if train_length else None, paths)
-    job = Job(checkpoint, factors, plan, layout, *side)
+    job = (
+        ForeignJob(checkpoint, factors, plan, *side)
+        if isinstance(checkpoint, ForeignCheckpoint)
+        else Job(checkpoint, factors, plan, layout, *side)
+    )
     job.config()  # may refuse: not every layout can say every model
-    stated = {
+    stated: dict[str, Any] = {
         "model": model_name,
         "name": name,
         "layout": layout,
@@ -125,6 +141,8 @@ def bake(
         "checkpoint_sha256": None if checkpoint.files else checkpoint.sha256(),
         "scales_sha256": hashlib.sha256(side[0]["scales.json"]).hexdigest(),
     }
+    if foreign:
+        stated["layers"] = list(checkpoint.layers)  # of which the factors are
     inputs = [InputFile.of("checkpoint", path) for path in checkpoint.files]
     inputs += [InputFile.of(role, path) for role, path in sorted(paths.items())]
     if "tokenizer" not in paths and (beside := tokenizer_file(checkpoint)):
@@ -132,6 +150,8 @@ def bake(
     command = {"verb": "bake", "check_tokens": check_tokens} | stated
     with RunFolder.open(folder, command=command, seed=None, fresh=fresh, inputs=inputs) as run:
         folds = [f.to_dict() for f in describe_folds(factors, checkpoint.config, plan, job.stored_dtypes)]
+        if isinstance(job, ForeignJob):
+            return Baked(Path(folder), write_foreign(run, job, stated | {"folds": folds}))
         return Baked(
             Path(folder), write_files(run, job, stated | {"folds": folds}, check_tokens, paths.get("tokenizer"))
         )
@@ -146,7 +166,7 @@ def _opened(source: Any) -> tuple[Checkpoint, str, int | None]:
         file = TensorFile(Path(source.name), entries, lambda n: tensors[n].detach().cpu())
         return Checkpoint(source.config, "state-spaces", dict.fromkeys(entries, file)), source.name, source.train_length
     if isinstance(source, str | Path):
-        checkpoint = open_checkpoint(source)
+        checkpoint = open_any(source)
     else:
         checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.from_object(source)
     card = read_card(checkpoint.folder)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint, bundled_models, open_checkpoint
     from .config import Config
     from .eigenvalues import Spectrum, spectrum, static_spectrum
+    from .foreign.checkpoint import open_any
+    from .foreign.forward import ForeignModel
+    from .foreign.measures import foreign_spectrum, foreign_state_norms
     from .loading import load, read_texts
     from .model import Block, Model
     from .norms import StateNorms, state_norms, table1
@@ -32,6 +35,7 @@ _HOME = {
     "Checkpoint": "checkpoint",
     "Config": "config",
     "Factor": "scales",
+    "ForeignModel": "foreign.forward",
     "Model": "model",
     "Scales": "scales",
     "Spectrum": "eigenvalues",
@@ -39,7 +43,10 @@ _HOME = {
     "Trace": "traces",
     "TraceRecorder": "traces",
     "bundled_models": "checkpoint",
+    "foreign_spectrum": "foreign.measures",
+    "foreign_state_norms": "foreign.measures",
     "load": "loading",
+    "open_any": "foreign.checkpoint",
     "open_checkpoint": "checkpoint",
     "read_texts": "loading",
     "scaling": "scales",
@@ -54,6 +61,7 @@ __all__ = [
     "Checkpoint",
     "Config",
     "Factor",
+    "ForeignModel",
     "Model",
     "Scales",
     "Spectrum",
@@ -61,7 +69,10 @@ __all__ = [
     "Trace",
     "TraceRecorder",
     "bundled_models",
+    "foreign_spectrum",
+    "foreign_state_norms",
     "load",
+    "open_any",
     "open_checkpoint",
     "read_texts",
     "scaling",

@@ -22,16 +22,12 @@ from .config import Config
 from .errors import CheckpointError, UnknownModelError
 from .layouts import Layout, canonical_name, expected_tensors, parse_config
 from .save_checkpoint import save_checkpoint
-from .tensor_files import open_bin, open_safetensors
-from .tensor_source import TensorEntry, TensorFile, open_file, parse_json_object, shown, told
+from .tensor_source import TensorEntry, TensorFile, open_file, shown, told
+from .weight_files import open_weights, read_json
 
 __all__ = ["Checkpoint", "bundled_models", "open_checkpoint", "save_checkpoint"]
 
 _ZOO = Path(__file__).parent / "zoo"
-_MAX_JSON_BYTES = 2 * 2**20
-"""Longest config.json or shard index read; the largest public index has 0.1 MB."""
-_OPENERS = {"model.safetensors": open_safetensors, "pytorch_model.bin": open_bin}
-"""In the order of preference; a shard index adds ``.index.json`` to the name."""
 _HEAD = "lm_head.weight"
 _EMBEDDING = "backbone.embedding.weight"
 
@@ -56,10 +52,19 @@ class Checkpoint:
         """Where the files are; none for a model in memory."""
         self.files = files
         """config.json and the weight files (and their index), as read."""
-        self.stored = {canonical_name(name, layout): (file, name) for name, file in sources.items()}
+        self.stored = self._named(sources)
         """File, and name in it, of every tensor by its own name here."""
         self._sha256: str | None = None
-        check_tensors(config, layout, sources, folder or Path("model in memory"))
+
+    def _named(self, sources: Mapping[str, TensorFile]) -> dict[str, tuple[TensorFile, str]]:
+        """Check the tensors against the configuration; return them by their names here."""
+        check_tensors(self.config, self.layout, sources, self.folder or Path("model in memory"))
+        return {canonical_name(name, self.layout): (file, name) for name, file in sources.items()}
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Index in the model of each layer; 0, 1, ... but where other layers lie between those with an A_log."""
+        return tuple(range(self.config.n_layer))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -76,25 +81,9 @@ class Checkpoint:
             UnsafeCheckpointError: if reading the weights could run code.
         """
         config_path = folder / "config.json"
-        config, layout = parse_config(_read_json(config_path), config_path)
-        for name, opener in _OPENERS.items():
-            path, index = folder / name, folder / f"{name}.index.json"
-            if path.exists():
-                file = opener(path)
-                return cls(config, layout, dict.fromkeys(file.entries, file), folder, (config_path, path))
-            if index.exists():
-                sources = _open_shards(index, path.suffix)
-                shards = dict.fromkeys(file.path for file in sources.values())
-                return cls(config, layout, sources, folder, (config_path, index, *shards))
-        raise CheckpointError(
-            told(
-                folder,
-                "weights",
-                "model.safetensors or pytorch_model.bin (or their .index.json)",
-                "neither",
-                "add them",
-            )
-        )
+        config, layout = parse_config(read_json(config_path), config_path)
+        sources, files = open_weights(folder)
+        return cls(config, layout, sources, folder, (config_path, *files))
 
     @classmethod
     def from_object(cls, model: Any) -> Self:
@@ -151,7 +140,7 @@ class Checkpoint:
             )
         file, stored_name = self.stored[name]
         tensor = file.read(stored_name)
-        check_finite(tensor, name, file.path)
+        check_finite(tensor, stored_name, file.path)
         return tensor
 
     def A_log(self, layer: int) -> torch.Tensor:
@@ -177,7 +166,7 @@ class Checkpoint:
             raise CheckpointError(
                 told(
                     self.stored[name][0].path,
-                    f"layer {layer}, {place}: A_log",
+                    f"layer {self.layers[layer]}, {place}: A_log",
                     "at most 88.7, so that exp(A_log) is finite",
                     f"{A_log[tuple(index)].item():g}",
                     "the weights are damaged or were scaled too far",
@@ -251,43 +240,6 @@ class Checkpoint:
         return str(self.folder or "model in memory")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    file, size_bytes = open_file(path)
-    with file:
-        if size_bytes > _MAX_JSON_BYTES:
-            raise CheckpointError(told(path, "file", f"at most {_MAX_JSON_BYTES} bytes", size_bytes))
-        return parse_json_object(file.read(), path, "file")
-
-
-def _open_shards(index: Path, suffix: str) -> dict[str, TensorFile]:
-    """Open every shard that an index names; return which file holds which tensor."""
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
-        raise CheckpointError(told(index, "weight_map", "an object of file names", shown(weight_map)))
-    opener = open_safetensors if suffix == ".safetensors" else open_bin
-    files: dict[str, TensorFile] = {}
-    for shard in sorted(set(weight_map.values())):
-        # a plain name: an index must not lead out of its folder, nor from safetensors to a pickle
-        if not re.fullmatch(r"[\w-][\w.-]*", shard, re.ASCII) or not shard.endswith(suffix):
-            raise CheckpointError(
-                told(index, "weight_map", f"plain names of {suffix} files in the same folder", shown(shard))
-            )
-        if not (index.parent / shard).is_file():
-            raise CheckpointError(
-                told(index, "shard", f"the file {shard}", "no such file", "download the missing file")
-            )
-        files[shard] = opener(index.parent / shard)
-    for name, shard in weight_map.items():
-        if name not in files[shard].entries:
-            raise CheckpointError(told(index, f"tensor {shown(name)}", f"it in {shard}", "no such tensor there"))
-    for shard, file in files.items():
-        if strays := [name for name in file.entries if weight_map.get(name) != shard]:
-            raise CheckpointError(
-                told(file.path, f"tensor {shown(strays[0])}", f"an entry in {index.name}", "none, or another file")
-            )
-    return {name: files[shard] for name, shard in weight_map.items()}
-
-
 def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
     return ", ".join(difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)) or "none"
 
@@ -310,14 +262,19 @@ def open_checkpoint(name_or_path: str | Path) -> Checkpoint:
         CheckpointError: if it is broken.
         UnknownModelError: if it is neither of the three.
     """
+    return Checkpoint.open(folder_of(name_or_path))
+
+
+def folder_of(name_or_path: str | Path) -> Path:
+    """Find a model's folder, and fetch it from the hub where need be; arguments and errors as ``open_checkpoint``."""
     folder = Path(name_or_path)
     if folder.is_dir() and ((folder / "config.json").exists() or str(name_or_path) not in bundled_models()):
-        return Checkpoint.open(folder)
+        return folder
     name = str(name_or_path)
     if name in bundled_models():
-        return Checkpoint.open(_ZOO / name)
+        return _ZOO / name
     if isinstance(name_or_path, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name, re.ASCII):
-        return Checkpoint.open(_download(name))
+        return _download(name)
     raise UnknownModelError(
         f"model {shown(name)}: expected a folder that exists, a bundled name ({', '.join(bundled_models()) or 'none'}) "
         f"or a hub id owner/name, got none of them; nearest bundled name: {_nearest(name, bundled_models())}"

@@ -61,7 +61,7 @@ def _hint(config: Config, layout: Layout, names: set[str]) -> str:
     return "take config.json and the weights from one download"
 
 
-def check_finite(tensor: torch.Tensor, name: str, path: Path) -> None:
+def check_finite(tensor: torch.Tensor, name: str, path: Path, expected: str = "a finite number") -> None:
     """Raise a CheckpointError that names layer and index if a tensor holds NaN or infinity."""
     if not tensor.numel():
         return
@@ -76,7 +76,7 @@ def check_finite(tensor: torch.Tensor, name: str, path: Path) -> None:
         told(
             path,
             f"{place}, index {first}",
-            "a finite number",
+            expected,
             f"{tensor[tuple(first)].item()} ({len(bad)} in this tensor)",
         )
     )

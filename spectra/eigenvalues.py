@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .dynamics import Dynamics, Observer
 from .errors import ScaleError
+from .html_table import html_table
 from .mode_statistics import ModeMoments, ModeStatistics
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Spectrum:
     """|A| of each layer, (nheads,) or (d_inner, d_state)."""
     moments: ModeMoments | None = None
     """Moments of step sizes and decays on the text."""
+    layers: tuple[int, ...] = ()
+    """Index in the model of each layer here; empty where they are 0, 1, ... with no other layers between them."""
+    bias_dt: tuple[Floats, ...] = ()
+    """softplus(dt_bias) within the model's limits: the step where a token adds nothing. Empty where it was not read."""
 
     @property
     def n_layer(self) -> int:
@@ -77,14 +82,20 @@ class Spectrum:
         """Return each mode's memory tau = 1 / (|A| E dt) in tokens, at most 1e12, one array a layer."""
         if self.moments is None:
             raise ValueError("horizons need a text: spectrum(model, tokens)")
-        return tuple(
-            1 / np.maximum(rate * (dt if rate.ndim == 1 else dt[:, None]), 1 / LONGEST_HORIZON_TOKENS)
-            for rate, dt in zip(self.rates, self.moments.mean_dt, strict=True)
-        )
+        return tuple(_horizons(*each) for each in zip(self.rates, self.moments.mean_dt, strict=True))
+
+    def bias_horizons_tokens(self) -> tuple[Floats, ...]:
+        """Return tau = 1 / (|A| softplus(dt_bias)), at most 1e12: what the bias alone would give, not a measurement."""
+        if not self.bias_dt:
+            raise ValueError("these horizons need the step sizes' biases: foreign_spectrum(checkpoint)")
+        return tuple(_horizons(*each) for each in zip(self.rates, self.bias_dt, strict=True))
 
     def heatmap(self, which: Which = "static") -> Floats:
         """Return the layers' eigenvalues sorted from the largest, (n_layer, modes of a layer): the paper's Figure 1."""
         return np.stack([np.sort(values, axis=None)[::-1] for values in self.eigenvalues(which)])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), f"Spectrum of {self.name}: quantiles of the eigenvalues")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a layer and kind, with quantiles of the eigenvalues (and horizons where measured)."""
@@ -92,15 +103,25 @@ class Spectrum:
         rows = []
         for kind in kinds:
             for layer, values in enumerate(self.eigenvalues(kind)):
-                row: dict[str, Any] = {"layer": layer, "kind": kind, "modes": values.size, "mean": float(values.mean())}
+                index = self.layers[layer] if self.layers else layer
+                row: dict[str, Any] = {"layer": index, "kind": kind, "modes": values.size, "mean": float(values.mean())}
                 row |= {
                     f"q{q * 100:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
                 }
                 if kind == "effective":
                     tau = self.horizons_tokens()[layer]
                     row |= {"horizon_median_tokens": float(np.median(tau)), "horizon_max_tokens": float(tau.max())}
+                if self.bias_dt:
+                    tau = self.bias_horizons_tokens()[layer]
+                    row |= {"bias_horizon_median_tokens": float(np.median(tau))}
+                    row |= {"bias_horizon_max_tokens": float(tau.max())}
                 rows.append(row)
         return rows
+
+
+def _horizons(rate: Floats, dt: Floats) -> Floats:
+    """Return 1 / (rate dt) in tokens, at most 1e12, in the shape of the rates."""
+    return np.asarray(1 / np.maximum(rate * (dt if rate.ndim == 1 else dt[:, None]), 1 / LONGEST_HORIZON_TOKENS))
 
 
 def static_spectrum(checkpoint: Checkpoint, *, name: str | None = None) -> Spectrum:

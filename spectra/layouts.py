@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .config import Arch, Config
+from .config_reader import MAX_LAYERS, ConfigReader
 from .errors import CheckpointError
-from .tensor_source import shown, told
+from .foreign.refusals import refuse_foreign
+from .tensor_source import shown
 
 Layout = Literal["state-spaces", "transformers"]
 
 _EMBEDDING = "backbone.embedding.weight"
 _EMBEDDINGS = "backbone.embeddings.weight"
-_LARGEST = 2**24
-"""No size of a real model reaches it; a hostile one must not fill the memory with names of tensors."""
-_MAX_LAYERS = 4096
 _UNUSED_SSM_KEYS = {"dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "A_init_range", "conv_init"} | {
     "use_fast_path",
     "use_mem_eff_path",
@@ -39,66 +38,6 @@ _SSM_KEYS = {
 _SUPPORTED = "model_type mamba or mamba2 (transformers), or none with ssm_cfg (state-spaces)"
 
 
-class _Reader:
-    """Typed reading of a config.json whose types nobody vouches for."""
-
-    def __init__(self, raw: Mapping[str, Any], path: Path) -> None:
-        self.raw = raw
-        self.path = path
-
-    def refuse(self, key: str, expected: object, got: object, todo: str = "correct config.json") -> str:
-        return told(self.path, key, expected, got, todo)
-
-    def size(self, key: str, default: int | None = None, most: int = _LARGEST) -> int:
-        value = self.raw.get(key, default)
-        if type(value) is not int or not 1 <= value <= most:
-            raise CheckpointError(self.refuse(key, f"an integer from 1 to {most}", shown(value)))
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.raw.get(key, default)
-        if not isinstance(value, bool):
-            raise CheckpointError(self.refuse(key, "true or false", shown(value)))
-        return value
-
-    def must_be(self, key: str, *allowed: object) -> None:
-        value = self.raw.get(key, allowed[0])
-        if value not in allowed:
-            raise CheckpointError(
-                self.refuse(key, " or ".join(map(repr, allowed)), shown(value), "this kind is not supported yet")
-            )
-
-    def number(self, key: str, value: Any) -> float:
-        if isinstance(value, Mapping):  # transformers writes infinity as {"__float__": "Infinity"}
-            value = value.get("__float__")
-        if isinstance(value, str) and value in {"inf", "Infinity"}:
-            return math.inf
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise CheckpointError(self.refuse(key, "a number >= 0", shown(value)))
-        return float(min(value, 1e300)) if value != math.inf else math.inf
-
-    def interval(self, key: str) -> tuple[float, float]:
-        value = self.raw.get(key, (0.0, math.inf))
-        if not isinstance(value, list | tuple) or len(value) != 2:
-            raise CheckpointError(self.refuse(key, "two numbers", shown(value)))
-        low, high = (self.number(key, bound) for bound in value)
-        if not low < high:
-            raise CheckpointError(self.refuse(key, "a lower and a higher number", shown(value)))
-        return low, high
-
-    def inner(self, d_model: int) -> int:
-        expand = self.number("expand", self.raw.get("expand", 2))
-        d_inner = expand * d_model
-        if not 1 <= d_inner <= _LARGEST or d_inner != int(d_inner):
-            raise CheckpointError(
-                self.refuse("expand", f"a factor that makes {d_model} channels a whole number", shown(expand))
-            )
-        return int(d_inner)
-
-    def rank(self, key: str, d_model: int) -> int:
-        return math.ceil(d_model / 16) if self.raw.get(key, "auto") == "auto" else self.size(key)
-
-
 def parse_config(raw: Mapping[str, Any], path: Path) -> tuple[Config, Layout]:
     """Translate a parsed config.json of either dialect.
 
@@ -111,8 +50,11 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> tuple[Config, Layout]:
 
     Raises:
         CheckpointError: if it describes no Mamba-1 or Mamba-2 model, or contradicts itself.
+        ForeignModelError: if it describes a model of which mambascope has no forward (:mod:`.foreign`).
+        NoStaticSpectrumError: if it describes a Mamba-3.
     """
-    reader = _Reader(raw, path)
+    reader = ConfigReader(raw, path)
+    refuse_foreign(reader)
     if "auto_map" in raw:
         raise CheckpointError(
             reader.refuse(
@@ -135,7 +77,7 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> tuple[Config, Layout]:
     return config, layout
 
 
-def _from_state_spaces(top: _Reader) -> Config:
+def _from_state_spaces(top: ConfigReader) -> Config:
     top.must_be("rms_norm", True)
     top.must_be("d_intermediate", 0)
     if top.raw.get("attn_layer_idx"):
@@ -145,7 +87,7 @@ def _from_state_spaces(top: _Reader) -> Config:
     ssm = top.raw.get("ssm_cfg", {})
     if not isinstance(ssm, Mapping):
         raise CheckpointError(top.refuse("ssm_cfg", "an object", shown(ssm)))
-    reader = _Reader(ssm, top.path)
+    reader = ConfigReader(ssm, top.path)
     reader.must_be("layer", "Mamba1", "Mamba2")
     arch: Arch = "mamba2" if ssm.get("layer") == "Mamba2" else "mamba"
     if foreign := sorted(set(ssm) - _SSM_KEYS[arch] - _UNUSED_SSM_KEYS):
@@ -165,7 +107,7 @@ def _from_state_spaces(top: _Reader) -> Config:
     return Config(
         arch=arch,
         d_model=d_model,
-        n_layer=top.size("n_layer", most=_MAX_LAYERS),
+        n_layer=top.size("n_layer", most=MAX_LAYERS),
         vocab_size=-(-vocab_size // multiple) * multiple,
         tokens_in_vocab=vocab_size,
         d_inner=d_inner,
@@ -183,7 +125,7 @@ def _from_state_spaces(top: _Reader) -> Config:
     )
 
 
-def _from_transformers(reader: _Reader, arch: Arch) -> Config:
+def _from_transformers(reader: ConfigReader, arch: Arch) -> Config:
     reader.must_be("hidden_act", "silu", "swish")
     mamba2 = arch == "mamba2"
     d_model = reader.size("hidden_size", 4096 if mamba2 else 768)
@@ -194,13 +136,10 @@ def _from_transformers(reader: _Reader, arch: Arch) -> Config:
     headdim = reader.size("head_dim", 64)
     if mamba2 and (nheads := reader.size("num_heads", 128)) * headdim != d_inner:
         raise CheckpointError(reader.refuse("num_heads", f"num_heads * head_dim = {d_inner}", f"{nheads} * {headdim}"))
-    eps = reader.number("layer_norm_epsilon", reader.raw.get("layer_norm_epsilon", 1e-5))
-    if not 0 < eps < 1:
-        raise CheckpointError(reader.refuse("layer_norm_epsilon", "a number between 0 and 1", eps))
     return Config(
         arch=arch,
         d_model=d_model,
-        n_layer=reader.size("num_hidden_layers", 64 if mamba2 else 32, most=_MAX_LAYERS),
+        n_layer=reader.size("num_hidden_layers", 64 if mamba2 else 32, most=MAX_LAYERS),
         vocab_size=reader.size("vocab_size", 32768 if mamba2 else 50280),
         d_inner=d_inner,
         d_state=reader.size("state_size", 128 if mamba2 else 16),
@@ -208,7 +147,7 @@ def _from_transformers(reader: _Reader, arch: Arch) -> Config:
         dt_rank=0 if mamba2 else reader.rank("time_step_rank", d_model),
         headdim=headdim,
         ngroups=reader.size("n_groups", 8) if mamba2 else 1,
-        norm_eps=eps,
+        norm_eps=reader.epsilon("layer_norm_epsilon"),
         dt_limit=reader.interval("time_step_limit") if mamba2 else (0.0, math.inf),
         conv_bias=reader.flag("use_conv_bias", True),
         proj_bias=reader.flag("use_bias", False),
@@ -216,7 +155,7 @@ def _from_transformers(reader: _Reader, arch: Arch) -> Config:
     )
 
 
-def _check_consistency(config: Config, reader: _Reader) -> None:
+def _check_consistency(config: Config, reader: ConfigReader) -> None:
     if config.arch == "mamba":
         return
     if config.d_inner % config.headdim:
@@ -230,7 +169,7 @@ def _check_consistency(config: Config, reader: _Reader) -> None:
 def expected_tensors(config: Config) -> dict[str, tuple[int, ...]]:
     """Return every tensor that a model of this configuration needs, by state-spaces name, with its shape."""
     shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (config.vocab_size, config.d_model)}
-    layer = _mixer_shapes(config)
+    layer = mixer_shapes(config)
     for i in range(config.n_layer):
         shapes[f"backbone.layers.{i}.norm.weight"] = (config.d_model,)
         shapes.update({f"backbone.layers.{i}.mixer.{name}": shape for name, shape in layer.items()})
@@ -240,7 +179,8 @@ def expected_tensors(config: Config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _mixer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+def mixer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Return every tensor of one mixer, by its name within the mixer, with its shape."""
     d_inner, d_model, d_state = config.d_inner, config.d_model, config.d_state
     mamba1 = config.arch == "mamba"
     in_rows = 2 * d_inner if mamba1 else d_inner + config.conv_dim + config.nheads

@@ -13,6 +13,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .errors import CheckpointError, RefusedInputError, TextError
 from .hub_tokenizer import cached_tokenizer, fetch_line, fetched_tokenizer, lacks_tokenizer
 from .model import Model
+from .scan import prepare
 from .tokens import Document, Encode, read_document, tokenizer_encoder
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -115,6 +116,7 @@ def load(source: str | Path | Checkpoint | Any, *, device: str = "auto", dtype: 
     model.load_state_dict(tensors, assign=True)
     if checkpoint.config.tie_embeddings:
         model.lm_head.weight = model.backbone.embedding.weight
+    prepare(checkpoint.config.arch, target, DTYPES[dtype])
     return model.requires_grad_(False).to(target).eval()
 
 

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length, lengths
 from ..console import print_json, print_table, print_wrapped, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mambascope.spectra.dynamics import Observer
+    from mambascope.spectra.norms import StateNorms
+    from mambascope.spectra.scales import Scales
+
+    from ..sources import Source
+
+    Measure = Callable[[Sequence[Observer]], StateNorms]
 
 
 def add(verbs: Any) -> None:
@@ -14,7 +25,8 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "norms",
         help="hidden-state norms by layer and length",
-        description="Norms of the state vectors of every layer after each length; memory does not grow with it.",
+        description="Norms of the state vectors of every layer after each length; memory does not grow with it. "
+        "Hybrid models and FalconMamba are run by transformers, if it is installed, and watched.",
         epilog="examples: mambascope norms mamba2-tiny --lengths 256..64k   |   mambascope norms "
         "state-spaces/mamba2-1.3b --protocol table1 --text canterbury_tales.json",
     )
@@ -38,16 +50,17 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print or store the norms."""
     from mambascope.analysis.evaluate.perplexity import stack_documents
-    from mambascope.analysis.planned_work import norms_work
     from mambascope.analysis.study import token_counter
-    from mambascope.spectra.norms import state_norms, table1
+    from mambascope.spectra.norms import table1
     from mambascope.spectra.published_norms import LENGTHS_TOKENS, beside_the_paper
     from mambascope.spectra.scales import Scales
 
-    from ..resources import plan_resources
-    from ..sources import Source, documents, run_folder, tell_how_many_reach, text_paths
+    from ..foreign import about, name_layers, open_source
+    from ..sources import documents, run_folder, tell_how_many_reach, text_paths
 
-    source = Source.open(args.model, args)
+    source = open_source(args.model, args)
+    _refuse_for_foreign(source, args)
+    of_model = about(source, watched=True)
     paths = text_paths(args, "text", "test")
     texts = documents(source, paths, args)
     if args.protocol == "table1":
@@ -58,13 +71,13 @@ def run(args: argparse.Namespace) -> None:
     tokens = stack_documents([d.ids for d in texts], max(asked))
     tell_how_many_reach(texts, max(asked), "text")
     scales = Scales.load(args.scales).check(source.checkpoint.config) if args.scales else None
-    command = {"model": args.model, "lengths": asked, "protocol": args.protocol}
+    command = {"model": args.model, "lengths": asked, "protocol": args.protocol} | of_model
     read = {"text": paths, "scales": [args.scales] if args.scales else []}
-    plan = plan_resources(args, [(source, norms_work(source.checkpoint.config, len(tokens), asked))])
+    load = _plan(source, args, tokens, asked, scales)
     with run_folder(args, [source], command, read) as folder:
-        model = plan.load(source, args)
+        measure = load()
         with progress(len(tokens) * max(asked), "norms") as tick:
-            found = state_norms(model, tokens, asked, intervention=scales, observers=[token_counter(tick)])
+            found = measure([token_counter(tick)])
         if args.protocol == "table1":
             rows, told = beside_the_paper(table1(found), tokens[0], source.checkpoint.config)
         else:
@@ -75,15 +88,60 @@ def run(args: argparse.Namespace) -> None:
             from ..style import save
 
             write_table(folder, "norms", rows)
-            save(norms_figure(found, None, source.train_length), folder, "norms")
+            save(name_layers(norms_figure(found, None, source.train_length), source), folder, "norms")
     if args.json:
-        about = {"model": args.model, "protocol": args.protocol, "documents": len(tokens)}
-        print_json(about | {"rows": rows} | ({"comparison": told} if told else {}))
+        head = {"model": args.model, "protocol": args.protocol, "documents": len(tokens)} | of_model
+        print_json(head | {"rows": rows} | ({"comparison": told} if told else {}))
     elif told:
         print_table([_beside(row) for row in rows])
         print_wrapped(told)
     else:
         print_table(rows)
+
+
+def _refuse_for_foreign(source: Source, args: argparse.Namespace) -> None:
+    """Refuse what only our own forward can do."""
+    from mambascope.spectra.errors import RefusedInputError
+    from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
+
+    if not isinstance(source.checkpoint, ForeignCheckpoint):
+        return
+    if args.scales:
+        raise RefusedInputError(
+            f"--scales {args.scales}: factors act in mambascope's own forward, which {args.model} does not have; bake "
+            f"them (mambascope bake {args.model} --scales {args.scales} -o OUT) and take the norms of OUT"
+        )
+    if args.protocol == "table1":
+        raise RefusedInputError("--protocol table1: the paper's Table 1 is of mamba and mamba2; leave it out")
+
+
+def _plan(
+    source: Source, args: argparse.Namespace, tokens: Any, asked: Sequence[int], scales: Scales | None
+) -> Callable[[], Measure]:
+    """Return what loads the model and gives what measures its norms, if there is room for it."""
+    from mambascope.analysis.planned_work import norms_work
+    from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
+    from mambascope.spectra.foreign.measures import foreign_state_norms
+    from mambascope.spectra.norms import state_norms
+
+    from ..foreign import plan_watched
+    from ..resources import plan_resources
+
+    if isinstance(source.checkpoint, ForeignCheckpoint):
+        watched = plan_watched(source, args, len(tokens), max(asked), len(tokens))
+
+        def watch() -> Measure:
+            model = watched()
+            return lambda observers: foreign_state_norms(model, tokens, asked, observers=observers)
+
+        return watch
+    plan = plan_resources(args, [(source, norms_work(source.checkpoint.config, len(tokens), asked))])
+
+    def load() -> Measure:
+        model = plan.load(source, args)
+        return lambda observers: state_norms(model, tokens, asked, intervention=scales, observers=observers)
+
+    return load
 
 
 def _beside(row: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "spectrum",
         help="static exp(-|A|), and effective exp(-dt|A|) on a text",
-        description="Eigenvalues of every layer. Without --text only the A_log tensors are read, whatever the size.",
+        description="Eigenvalues of every layer. Without --text only the A_log tensors are read, whatever the size "
+        "(for FalconMamba, Jamba, Zamba2, Bamba, Nemotron-H and Granite hybrids also the step sizes' biases).",
         epilog="examples: mambascope spectrum mamba2-tiny --text book.txt   |   mambascope spectrum DIR --json",
     )
     add_model(parser)
@@ -34,26 +35,37 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print or store the spectrum."""
-    from mambascope.spectra.eigenvalues import static_spectrum
+    from ..foreign import about, name_layers, open_source
+    from ..sources import run_folder
 
-    from ..sources import Source, run_folder
-
-    source = Source.open(args.model, args)
-    command = {"model": args.model, "train_length": source.train_length}
+    source = open_source(args.model, args)
+    told = about(source, watched=bool(args.text))
+    command = {"model": args.model, "train_length": source.train_length} | told
     measure = _measuring(source, args)
     with run_folder(args, [source], command, {"text": args.text or []}) as folder:
-        found = measure() if measure else static_spectrum(source.checkpoint, name=args.model)
+        found = measure() if measure else _static(source)
         if folder:
             from ..report import write_table
             from ..spectrum import spectrum_figure
             from ..style import save
 
             write_table(folder, "spectrum", found.rows())
-            save(spectrum_figure(found, source.train_length), folder, "spectrum")
+            save(name_layers(spectrum_figure(found, source.train_length), source), folder, "spectrum")
     if args.json:
-        print_json({"model": args.model, "arch": found.arch, "rows": found.rows()})
+        print_json({"model": args.model, "arch": found.arch} | told | {"rows": found.rows()})
     else:
         print_table(found.rows())
+
+
+def _static(source: Source) -> Spectrum:
+    from mambascope.spectra.eigenvalues import static_spectrum
+    from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
+    from mambascope.spectra.foreign.measures import foreign_spectrum
+
+    checkpoint = source.checkpoint
+    if isinstance(checkpoint, ForeignCheckpoint):
+        return foreign_spectrum(checkpoint, name=source.argument)
+    return static_spectrum(checkpoint, name=source.argument)
 
 
 def _measuring(source: Source, args: argparse.Namespace) -> Callable[[], Spectrum] | None:
@@ -63,8 +75,11 @@ def _measuring(source: Source, args: argparse.Namespace) -> Callable[[], Spectru
     from mambascope.analysis.diagnosis import WINDOWS, training_windows
     from mambascope.analysis.planned_work import spectrum_work
     from mambascope.analysis.study import token_counter
-    from mambascope.spectra.eigenvalues import spectrum
+    from mambascope.spectra.eigenvalues import ROWS_AT_ONCE, spectrum
+    from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
+    from mambascope.spectra.foreign.measures import foreign_spectrum
 
+    from ..foreign import plan_watched
     from ..resources import plan_resources, tell_no_model
     from ..sources import documents, tell_how_many_reach
 
@@ -78,6 +93,15 @@ def _measuring(source: Source, args: argparse.Namespace) -> Callable[[], Spectru
     usable = [d.ids for d in texts if len(d) >= train_length] or [d.ids for d in texts]
     each = max(1, WINDOWS // len(usable))
     windows = np.concatenate([training_windows(ids[None], train_length, each) for ids in usable])
+    if isinstance(source.checkpoint, ForeignCheckpoint):
+        load = plan_watched(source, args, min(len(windows), ROWS_AT_ONCE), windows.shape[1], len(windows))
+
+        def watch() -> Spectrum:
+            watched = load()
+            with progress(windows.size, "spectrum") as tick:
+                return foreign_spectrum(watched, windows, name=args.model, observers=[token_counter(tick)])
+
+        return watch
     plan = plan_resources(args, [(source, spectrum_work(source.checkpoint.config, *windows.shape))])
 
     def measure() -> Spectrum:

@@ -24,9 +24,7 @@ from ..compiled.strides import array, empty, rows
 from ..compiled.threads import WORTH_A_THREAD, share
 from . import chunk
 from .choice import needs_gradient
-from .chunk import (
-    copy, decays, dot, from_columns, padded, pass_columns, pass_slow_columns, products, to_columns, writes,
-)  # fmt: skip
+from .chunk import copy, decays, dot, from_columns, padded, pass_columns, products, to_columns, writes
 from .microkernels import CHUNK, LANES, contract_channels
 
 _KEEP = 8  # chunks between kept states
@@ -81,7 +79,7 @@ def _forward(first, last, xs, x_batch, x_row, dt, gain, rate, Bs, B_batch, B_row
                 read, taken = C[t0 : t0 + CHUNK], B[t0 : t0 + CHUNK]
                 if slow:
                     drop = np.float32(-math.expm1(total[steps - 1] / LOG2E))
-                    pass_slow_columns(state, low, drop, read, taken, written, given)
+                    chunk.pass_slow_columns(state, low, drop, read, taken, written, given)
                 else:
                     pass_columns(state, state, from_start[steps - 1], read, taken, written, given)
                 for i in range(CHUNK):

@@ -1,4 +1,4 @@
-"""Heads that hardly forget: what rounding takes from a state at every step is kept, or a million such steps would show."""
+"""Heads that hardly forget: what rounding takes from a state at every step is kept, or a million steps would show."""
 
 import torch
 
