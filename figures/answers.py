@@ -118,7 +118,9 @@ def _which(found: Breakdown) -> str:
         return f"None of {growth.size:,}: {most}."
     order = np.argsort(growth, axis=None)[::-1][: min(NAMED, int(out.sum()))]
     named = [np.unravel_index(k, growth.shape) for k in order]
-    told = ", ".join(f"layer {layer} {found.unit} {unit} ({_times(float(growth[layer, unit]))})" for layer, unit in named)
+    told = ", ".join(
+        f"layer {layer} {found.unit} {unit} ({_times(float(growth[layer, unit]))})" for layer, unit in named
+    )
     layers = ", ".join(f"{int(of.sum()):,} in layer {layer}" for layer, of in enumerate(out) if of.any())
     return (
         f"{int(out.sum()):,} of {growth.size:,} grow {GROWTH_TO_ACT:g} times or more from {found.train_length:,} to "

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCAN_COPIES = 4
-"""Arrays of a Mamba-1 scan's size, tokens times d_inner times d_state, that transformers holds at once. Counted, not measured
-on 512 channels: 119 KB a token."""
+"""Arrays of a Mamba-1 scan's size, tokens times d_inner times d_state, that transformers holds at once. From
+`make bench`: 3.9 GB at 32,768 tokens, 512 channels and d_state 16 are 3.6 of them."""
 CHUNK_TOKENS = 256
 """Tokens that a Mamba-2 chunk spans in these families at most."""
 
