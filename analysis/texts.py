@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from mambascope.spectra.dynamics import Observation, Observer
 from mambascope.spectra.errors import RefusedInputError
@@ -47,6 +53,32 @@ class Texts:
                         "calibration, validation and test texts must differ, or the result means nothing"
                     )
         return self
+
+
+class _Stored(msgspec.Struct):
+    provenance: dict[str, Any] = {}  # msgspec copies such defaults
+
+
+def refuse_fitted_on(scales: str | PathLike[str], documents: Sequence[Document]) -> None:
+    """Refuse to score what a file of scales was fitted on; a calibration writes down what it read.
+
+    Args:
+        scales: the file; one that cannot be read is for its reader to refuse.
+        documents: what is to be scored.
+
+    Raises:
+        RefusedInputError: the steps of the calibration saw one of the documents.
+    """
+    seen: list[str] = []
+    with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError):
+        stored = msgspec.json.decode(Path(scales).read_bytes(), type=_Stored)
+        seen = list(stored.provenance.get("texts_sha256", {}).get("calibration", []))
+    for document in documents:
+        if document.sha256 in seen:
+            raise RefusedInputError(
+                f"{document.name} has the same content as a text that the scales in {scales} were fitted on; "
+                "score them on another text, or the result means nothing"
+            )
 
 
 class TokenCounter:

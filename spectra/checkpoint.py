@@ -186,8 +186,13 @@ class Checkpoint:
         Raises:
             CheckpointError: if a tensor is not finite, or a tied head differs from the embedding.
         """
-        # dtype None keeps the type
-        tensors = {name: self.read(name).to(dtype) for name in expected_tensors(self.config)}
+        tensors = {}
+        for name in expected_tensors(self.config):
+            tensor = self.read(name)
+            tensors[name] = tensor.to(dtype)  # None keeps the type
+            if dtype not in {None, tensor.dtype}:
+                file, stored_name = self.stored[name]
+                check_finite(tensors[name], stored_name, file.path, f"a number that {dtype} can hold")
         if self.config.tie_embeddings and _HEAD in self.stored:
             file, stored_name = self.stored[_HEAD]
             if not torch.equal(file.read(stored_name).to(dtype), tensors[_EMBEDDING]):

@@ -48,7 +48,7 @@ def read_card(folder: Path | None) -> Card | None:
         return None
     try:
         card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
-    except (msgspec.DecodeError, OSError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{folder / CARD}: {error}; mend or remove this file") from error
     if card.format != 1 or card.train_length < 2:
         raise CheckpointError(f"{folder / CARD}: expected format 1 and train_length of at least 2, got {card}")
@@ -109,7 +109,9 @@ def load(source: str | Path | Checkpoint | Any, *, device: str = "auto", dtype: 
         model = Model(checkpoint.config, name=name, train_length=card.train_length if card else None)
     tensors = checkpoint.state_dict(DTYPES[dtype])
     for key in tensors:
-        if key.endswith("A_log"):  # rates keep their digits whatever the weights are stored in
+        if key.endswith("A_log"):
+            checkpoint.A_log(int(key.split(".")[2]))  # names layer and head of a rate that is none
+            # rates keep their digits whatever the weights are stored in
             tensors[key] = checkpoint.read(key).to(torch.float64 if dtype == "float64" else torch.float32)
     if checkpoint.config.tie_embeddings:
         tensors["lm_head.weight"] = tensors["backbone.embedding.weight"]

@@ -98,6 +98,7 @@ def _run_perplexity(args: argparse.Namespace) -> None:
     from mambascope.analysis.evaluate.passages import cut_passages
     from mambascope.analysis.planned_work import methods_work
     from mambascope.analysis.study import Texts
+    from mambascope.analysis.texts import refuse_fitted_on
     from mambascope.spectra.scales import Scales
 
     from ..resources import plan_resources, shape_of
@@ -114,6 +115,8 @@ def _run_perplexity(args: argparse.Namespace) -> None:
     texts = documents(source, read["text"], args)
     fitted_on = {name: documents(source, read[name], args) for name in ("calibration", "validation")}
     Texts(**fitted_on, test=texts).check()
+    for file in read["scales"] + [paths[0] for name, paths in read.items() if name.startswith("scales:")]:
+        refuse_fitted_on(file, texts)
     shorter = [] if args.same_documents else lengths
     passages = cut_passages(texts, max(lengths), args.starts, shorter=shorter, bos=args.bos)
     _tell_who_is_short([len(d) for d in texts], lengths, args.same_documents)

@@ -110,7 +110,8 @@ def kill_after(process, log, count, delay):
     return process.wait(timeout=20) != 0
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 15))])
 def test_killed_and_resumed_gives_the_same_files(tmp_path, seed):
     assert spawn(WORKER, tmp_path / "calm", tmp_path / "calm.log", 0).wait(timeout=60) == 0
     rng = random.Random(seed)
@@ -137,16 +138,17 @@ def test_killed_and_resumed_gives_the_same_files(tmp_path, seed):
     assert {int(cell) for _, cell in started} == set(range(CELLS))
 
 
-def test_many_starts_at_once_have_one_winner(tmp_path):
+@pytest.mark.parametrize("starts", [20, pytest.param(50, marks=pytest.mark.soak)])
+def test_many_starts_at_once_have_one_winner(tmp_path, starts):
     release = tmp_path / "release"
-    starters = [spawn(STARTER, tmp_path / "run", release, stdout=subprocess.PIPE, text=True) for _ in range(20)]
+    starters = [spawn(STARTER, tmp_path / "run", release, stdout=subprocess.PIPE, text=True) for _ in range(starts)]
     deadline = time.monotonic() + 60
-    while sum(starter.poll() is not None for starter in starters) < 19 and time.monotonic() < deadline:
+    while sum(starter.poll() is not None for starter in starters) < starts - 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     release.touch()
     told = [starter.communicate(timeout=30)[0].split() for starter in starters]
-    assert Counter(starter.returncode for starter in starters) == {0: 1, 75: 19}
-    assert sorted(words[0] for words in told) == ["busy"] * 19 + ["won"]
+    assert Counter(starter.returncode for starter in starters) == {0: 1, 75: starts - 1}
+    assert sorted(words[0] for words in told) == ["busy"] * (starts - 1) + ["won"]
     assert max(float(words[1]) for words in told if words[0] == "busy") < 1
     assert read_manifest(tmp_path / "run").status == "finished"
     assert read_manifest(tmp_path / "run").resumed == 0

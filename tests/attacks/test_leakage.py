@@ -1,0 +1,95 @@
+"""Promise 13: what is reported was seen by nothing that was fitted; the same content in two roles is refused."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.attacks.commands import refused, told
+from tests.spectra.tiny import save_tiny
+
+PARTS = ("calibration", "validation", "test")
+AIM = ["--target-length", "64"]
+COMMANDS = {
+    "evaluate": ["--lengths", "64", "--methods", "spectrum"],
+    "calibrate": [*AIM, "--steps", "1"],
+    "starts": [*AIM, "--steps", "1"],
+    "report": [*AIM, "--no-theory"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    base = tmp_path_factory.mktemp("leaks")
+    save_tiny(base / "model", "mamba2")
+    for part in PARTS:
+        for k in range(2):
+            (base / f"{part}{k}.txt").write_text(f"{part} {k}: whatever is in it is in no other text. " * 8)
+    return base
+
+
+def words_of(folder, command, texts):
+    words = [command, folder / "model", *COMMANDS[command]]
+    for part, paths in texts.items():
+        words += ["--text" if part == "test" else f"--{part}", *paths]
+    return words
+
+
+def disguised(path, how, folder):
+    """The same content under another name, and as another kind of file."""
+    text = path.read_bytes()
+    if how == "renamed":
+        return shutil.copy(path, folder / "other.txt")
+    if how == "ids":
+        np.save(folder / "other.npy", np.frombuffer(text, np.uint8).astype(np.int32))
+        return folder / "other.npy"
+    (folder / "other.jsonl").write_text(json.dumps([1, 2, 3] * 90) + "\n" + json.dumps(list(text)) + "\n")
+    return folder / "other.jsonl"
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+@pytest.mark.parametrize("how", ["renamed", "ids", "second line"])
+def test_the_same_content_in_two_roles_is_refused(folder, tmp_path, command, how):
+    texts = {part: [folder / f"{part}{k}.txt" for k in range(2)] for part in PARTS}
+    for one, other in itertools.permutations(PARTS, 2):
+        leaking = texts | {other: [texts[other][0], disguised(texts[one][1], how, tmp_path)]}
+        refused([*words_of(folder, command, leaking), "-o", tmp_path / "run"], "same content", one, other)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_one_text_given_twice_is_not_two_texts(folder, tmp_path, command):
+    texts = {part: [folder / f"{part}{k}.txt" for k in range(2)] for part in PARTS}
+    for part in PARTS:
+        twice = texts | {part: [*texts[part], disguised(texts[part][0], "renamed", tmp_path)]}
+        refused([*words_of(folder, command, twice), "-o", tmp_path / "run"], "same content", "give it once")
+
+
+def test_texts_that_differ_are_taken(folder, tmp_path):
+    """Negative control: nothing but the content is looked at."""
+    texts = {part: [folder / f"{part}{k}.txt" for k in range(2)] for part in PARTS}
+    assert told(*words_of(folder, "evaluate", texts)).code == 0
+
+
+def test_scales_are_not_scored_on_the_text_that_they_were_fitted_on(folder, tmp_path):
+    """By another run, from their file, which says what the steps of the calibration read."""
+    texts = {part: [folder / f"{part}{k}.txt" for k in range(2)] for part in PARTS}
+    assert told(*words_of(folder, "calibrate", texts), "--start", "ones", "-o", tmp_path / "run").code == 0
+    words = ["evaluate", folder / "model", "--lengths", "64", "--methods", "scales"]
+    words += ["--scales", tmp_path / "run/scales.json", "--text"]
+    refused([*words, disguised(texts["calibration"][1], "ids", tmp_path)], "same content", "fitted on")
+    assert told(*words, *texts["test"]).code == 0
+
+
+def test_a_comparison_refuses_a_corpus_that_leaks(folder, tmp_path):
+    for part in PARTS:
+        (tmp_path / "data/mine" / part).mkdir(parents=True)
+        for k in range(2):
+            shutil.copy(folder / f"{part}{k}.txt", tmp_path / "data/mine" / part)
+    words = ["compare", folder / "model", "--data", tmp_path / "data", "--corpora", "mine", "--lengths", "16,64"]
+    words += ["--methods", "spectrum", "--calibrate-at", "64", "--passkey-examples", "0", "--jobs", "1"]
+    shutil.copy(folder / "test1.txt", tmp_path / "data/mine/calibration/z.txt")
+    refused([*words, "-o", tmp_path / "run"], "same content")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,208 @@
+"""A sweep of 24 cells on one worker and two, of loky and of dask, killed or not: the same bytes in every file."""
+
+import hashlib
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mambascope.figures.cli import main
+from mambascope.spectra.zoo import text_files
+
+_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "spectra" / "tiny.py")
+tiny = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tiny)
+
+CODE = "from mambascope.figures.cli import main; raise SystemExit(main())"
+PLAN = """\
+models = ["mamba", "mamba2"]
+lengths = ["8T", "32T"]
+methods = ["none", "fresh-window", "constant:a:2", "constant:dt:0.5", "heads"]
+data = "data"
+seeds = [0, 1]
+
+[fit]
+length = "2T"
+steps = 1
+"""
+
+
+def files_of(folder):
+    """Hashes of all files but those with times and process numbers."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in {"manifest.json", ".lock"}]
+    paths = [path for path in paths if not path.name.startswith("costs")]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def done(folder):
+    return len(list(folder.glob("cells/*.json")))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    base = tmp_path_factory.mktemp("sweeps")
+    for arch in ("mamba", "mamba2"):
+        tiny.save_tiny(base / arch, arch)
+    for split in ("calibration", "validation", "test"):
+        (base / "data/books" / split).mkdir(parents=True)
+        for k, path in enumerate(text_files(split)[:2]):
+            (base / f"data/books/{split}/{k}.txt").write_bytes(path.read_bytes()[:600])
+    (base / "plan.toml").write_text(PLAN)
+    return base
+
+
+@pytest.fixture(scope="module")
+def words(base):
+    return lambda folder, *more: ["sweep", str(base / "plan.toml"), "-o", str(base / folder), *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def expected(base, words):
+    """What one worker leaves, in this process."""
+    assert main(words("whole", "--jobs", "1")) == 0
+    assert done(base / "whole") == 24
+    found = files_of(base / "whole")
+    assert len(found) == 24 + 4 + 8  # cells, fits, tables and what says how they were made
+    return found
+
+
+def start(words, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | options
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def children(parent):
+    """Numbers of a process's loky workers."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line, state = (folder / "cmdline").read_bytes(), (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if b"popen_loky_posix" in line and state[0] != "Z" and int(state[1]) == parent:
+            found.append(int(folder.name))
+    return found
+
+
+def wait_for(folder, cells, process=None, seconds=120):
+    deadline = time.monotonic() + seconds
+    while done(folder) < cells and time.monotonic() < deadline and (process is None or process.poll() is None):
+        time.sleep(0.002)
+    return done(folder)
+
+
+def killed_on_the_way(base, words, name, how, code):
+    """Run with two workers, kill on the way and return the folder; again where the kill came too late."""
+    for attempt in range(3):
+        folder = base / f"{name}-{attempt}"
+        process = start(words(folder.name, "--jobs", "2"))
+        try:
+            assert wait_for(folder, 1, process) >= 1
+            how(folder, process)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode == code:
+            return folder
+    raise AssertionError("three runs were over before they were killed")
+
+
+proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+
+
+@proc
+def test_two_workers_one_killed_then_the_parent_then_resumed(base, words, expected):
+    """First one of the workers, then the whole; what is left goes on in one process, without workers."""
+
+    def how(folder, process):
+        workers = children(process.pid)
+        assert len(workers) == 2 or process.poll() is not None
+        for worker in workers[:1]:
+            os.kill(worker, signal.SIGKILL)
+        wait_for(folder, 6, process)
+
+    folder = killed_on_the_way(base, words, "killed", how, -signal.SIGKILL)
+    assert done(folder) >= 6
+    assert not (folder / "tables/sweep.csv").exists()
+    assert main(words(folder.name, "--jobs", "1")) == 0
+    assert files_of(folder) == expected
+
+
+@proc
+@pytest.mark.soak
+def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_were(base, words, expected):
+    def how(folder, process):
+        for worker in children(process.pid)[-1:]:
+            os.kill(worker, signal.SIGKILL)
+        process.wait(timeout=240)
+
+    folder = killed_on_the_way(base, words, "worker", how, 0)
+    assert files_of(folder) == expected
+
+
+@pytest.mark.filterwarnings("ignore")  # of the cluster's own making
+def test_a_dask_cluster_of_two_gives_the_same_bytes_also_when_a_worker_is_killed(base, words, expected, monkeypatch):
+    monkeypatch.undo()  # its workers talk through this machine's own loopback
+    from distributed import Client, LocalCluster
+
+    killed = []
+
+    def kill_one(folder, cluster):
+        with Client(cluster, set_as_default=False) as client:
+            workers = sorted(client.run(os.getpid).values())
+        assert len(workers) == 2
+        if wait_for(folder, 2) < 24:
+            with suppress(ProcessLookupError):  # over in the meantime
+                os.kill(workers[0], signal.SIGKILL)
+                killed.append(done(folder))
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        engine = f"dask://{cluster.scheduler_address.removeprefix('tcp://')}"
+        for folder in ("dask-0", "dask-1"):
+            killer = threading.Thread(target=kill_one, args=(base / folder, cluster))
+            killer.start()
+            assert main(words(folder, "--engine", engine)) == 0
+            killer.join()
+            assert files_of(base / folder) == expected
+            if killed:
+                break
+    assert killed
+
+
+def test_an_array_of_jobs_in_one_folder(base, words, expected):
+    """They begin at once in a folder that is not there, with the same cell and the same fit before it."""
+    processes = [start(words("array", "--cell", 5)) for _ in range(2)]
+    assert [process.wait(timeout=240) for process in processes] == [0] * 2
+    assert done(base / "array") == 1
+    assert main(words("array", "--jobs", "1")) == 0
+    assert files_of(base / "array") == expected
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_again_and_again(base, words, expected, jobs):
+    """At any instant: while it starts, among fits and cells, and while tables are written."""
+    rng, folder, kills = random.Random(jobs), base / f"again-{jobs}", 0
+    for k in range(30):
+        process = start(words(folder.name, "--jobs", jobs), PYTHONHASHSEED=str(k))
+        wait_for(folder, min(24, done(folder) + rng.randrange(4)), process, seconds=20)
+        time.sleep(rng.random() * 0.3)
+        if jobs == 2 and (workers := children(process.pid)) and rng.random() < 0.5:
+            os.kill(rng.choice(workers), signal.SIGKILL)
+            time.sleep(rng.random() * 0.3)
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    assert kills >= 15
+    assert main(words(folder.name, "--jobs", jobs)) == 0
+    assert files_of(folder) == expected
