@@ -53,7 +53,8 @@ def _backend(engine: str, jobs: int) -> Generator[None, None, None]:
             warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
             stack.enter_context(joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1))
         elif engine == "dask" or engine.startswith("dask://"):
-            _use_dask(stack, engine.partition("://")[2], jobs)
+            dask_client(stack, engine, jobs)
+            stack.enter_context(joblib.parallel_config(backend="dask"))
         elif engine == "ray":
             try:
                 from ray.util.joblib import register_ray
@@ -64,12 +65,25 @@ def _backend(engine: str, jobs: int) -> Generator[None, None, None]:
         yield
 
 
-def _use_dask(stack: ExitStack, address: str, jobs: int) -> None:
+def dask_client(stack: ExitStack, engine: str, jobs: int) -> Any:
+    """Connect with a dask cluster, or start one here.
+
+    Args:
+        stack: closes the connection, and a cluster that was started.
+        engine: ``dask://HOST:PORT``, or ``dask`` for a cluster of this machine's own.
+        jobs: worker processes of a cluster that is started.
+
+    Returns:
+        A client, which is joblib's default while it is open.
+
+    Raises:
+        RefusedInputError: distributed is not installed, or no scheduler answers.
+    """
     try:
         from distributed import Client, LocalCluster
     except ImportError as problem:
         raise RefusedInputError("engine 'dask': distributed is not installed; run pip install distributed") from problem
-    if address:
+    if address := engine.partition("://")[2]:
         try:
             client = Client(f"tcp://{address}", timeout="10s", set_as_default=True)
         except (OSError, ValueError) as problem:
@@ -79,8 +93,7 @@ def _use_dask(stack: ExitStack, address: str, jobs: int) -> None:
             LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=40)
         )
         client = Client(cluster, set_as_default=True)
-    stack.enter_context(closing(client))
-    stack.enter_context(joblib.parallel_config(backend="dask"))
+    return stack.enter_context(closing(client))
 
 
 def _watch_parent() -> None:

@@ -29,6 +29,7 @@ COMMANDS = (
     "norms",
     "evaluate",
     "compare",
+    "sweep",
     "diagnose",
     "forecast",
     "propose",

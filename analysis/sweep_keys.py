@@ -1,0 +1,190 @@
+"""Addresses of a sweep's results: the SHA-256 of all that a result depends on, whatever folder or plan it stands in.
+
+Equal facts give an equal key. So a plan that grows computes only what is new, a changed text or checkpoint makes other
+cells, and what an earlier plan has left is found again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mambascope.spectra.checkpoint import Checkpoint, open_checkpoint
+from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.loading import read_texts, tokenizer_file
+from mambascope.spectra.tokens import Document
+
+from .atomic import json_bytes
+from .manifest import sha256_of
+from .methods import Method
+from .methods.plain import FromFile
+from .sweep_cells import READS_NO_TEXT, Cell, SweepCorpus, SweepJob, located, scored_documents
+from .texts import Texts
+
+FORMAT = 1
+"""Of a cell's facts and result. To be raised when the same facts no longer give the same numbers."""
+Facts = dict[str, Any]
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Return the address of a result.
+
+    Args:
+        facts: all that it depends on, as JSON.
+
+    Returns:
+        64 hex digits.
+
+    >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1})
+    True
+    """
+    return hashlib.sha256(json_bytes(dict(facts))).hexdigest()
+
+
+def read_corpus(checkpoint: Checkpoint, files: Sequence[str], tokenizer: str | None) -> tuple[Document, ...]:
+    """Read texts with a model's tokenizer, or with the one given."""
+    return tuple(read_texts(checkpoint, [located(name) for name in files], tokenizer))
+
+
+class SweepFacts:
+    """The facts of a job's cells; every file is read once, and not before a cell asks for it."""
+
+    def __init__(self, job: SweepJob) -> None:
+        self.job = job
+        self.checkpoint = cache(self._checkpoint)
+        self.documents = cache(self._documents)
+        self._tokenizer = cache(self._tokenizer_hash)
+        self._files = cache(sha256_of)
+
+    def _checkpoint(self, model: str) -> Checkpoint:
+        return open_checkpoint(self.job.model(model).source)
+
+    def _documents(self, model: str, corpus: str, part: str) -> tuple[Document, ...]:
+        files = getattr(self.job.corpus(corpus), part)
+        return read_corpus(self.checkpoint(model), files, self.job.tokenizer)
+
+    def _tokenizer_hash(self, model: str) -> str | None:
+        path = tokenizer_file(self.checkpoint(model), self.job.tokenizer)
+        return None if path is None else sha256_of(path)
+
+    def inputs(self) -> list[dict[str, str]]:
+        """Return every model and text of the job, with the hash of its content."""
+        found = [
+            {"role": "checkpoint", "name": m.name, "sha256": self.checkpoint(m.name).sha256()} for m in self.job.models
+        ]
+        for model in self.job.models:
+            if (tokenizer := self._tokenizer(model.name)) is not None:
+                found.append({"role": "tokenizer", "name": model.name, "sha256": tokenizer})
+        for corpus in self.job.corpora:
+            for part in ("calibration", "validation", "test"):
+                for path in map(located, getattr(corpus, part)):
+                    found.append({"role": f"{corpus.name}/{part}", "name": path.name, "sha256": self._files(str(path))})
+        return found
+
+    def _of_model(self, model: str) -> Facts:
+        job = self.job
+        return {
+            "format": FORMAT,
+            "model": self.checkpoint(model).sha256(),
+            "tokenizer": self._tokenizer(model),
+            "train_length": job.model(model).train_length,
+            "dtype": job.dtype,
+            "device": torch.device(job.device).type,
+            "threads": job.threads,
+        }
+
+    def _of_method(self, method: Method) -> Facts:
+        if isinstance(method, FromFile):
+            return {"method": "scales", "settings": [["sha256", self._files(str(method.path))]]}
+        return {"method": method.name, "settings": [[s.name, s.value] for s in method.describe().settings]}
+
+    def fit(self, cell: Cell) -> Facts | None:
+        """Return what the fit of a cell's method depends on.
+
+        Args:
+            cell: which.
+
+        Returns:
+            The facts; None where fitting reads no text and is done with the cell.
+        """
+        job, method = self.job, self.job.method(cell.method)
+        if isinstance(method, READS_NO_TEXT):
+            return None
+        texts = self.fit_texts(cell.model)
+        return {
+            "what": "fit",
+            **self._of_model(cell.model),
+            **self._of_method(method),
+            "calibration": [document.sha256 for document in texts.calibration],
+            "validation": [document.sha256 for document in texts.validation],
+            "fit_length": job.model(cell.model).fit_length,
+            "target_length": job.fit_target(cell),
+            "steps": job.steps,
+            "seed": job.fit_seed(cell),
+        }
+
+    def fit_texts(self, model: str) -> Texts:
+        """Return the texts that methods are fitted on; the tests are none of their business."""
+        calibration, validation = (self.documents(model, self.job.fit_on, p) for p in ("calibration", "validation"))
+        return Texts(calibration, validation, ())
+
+    def cell(self, cell: Cell) -> Facts:
+        """Return what a cell depends on.
+
+        Args:
+            cell: which.
+
+        Returns:
+            The facts.
+
+        Raises:
+            RefusedInputError: a text of the cell is among those that its method is fitted on.
+        """
+        job, fit = self.job, self.fit(cell)
+        scored = self.documents(cell.model, cell.corpus, "test")
+        if fit is not None:
+            texts = self.fit_texts(cell.model)
+            Texts(texts.calibration, texts.validation, scored).check()
+        common: Facts = {
+            "what": cell.task,
+            **self._of_model(cell.model),
+            **self._of_method(job.method(cell.method)),
+            "length": cell.length,
+            "seed": cell.seed,
+            "fit": None if fit is None else key_of(fit),
+        }
+        if cell.task == "passkey":
+            hidden_in = haystack(job.corpus(cell.corpus))
+            return common | {
+                "hidden_in": [self._files(str(path)) for path in hidden_in],
+                "examples": job.examples,
+                "depths": list(job.depths),
+            }
+        kept = scored_documents(scored, cell.length, job.documents)
+        return common | {
+            "texts": [document.sha256 for document in kept], "starts": job.starts, "batch": job.batch,
+        }  # fmt: skip
+
+
+def haystack(corpus: SweepCorpus) -> list[Path]:
+    """Return the texts that keys are hidden in.
+
+    Args:
+        corpus: whose test texts.
+
+    Returns:
+        Their files.
+
+    Raises:
+        RefusedInputError: they are ready-made ids, in which no key can be hidden.
+    """
+    paths = [located(name) for name in corpus.test]
+    for path in paths:
+        if path.suffix in {".npy", ".jsonl"}:
+            raise RefusedInputError(f"{path}: keys are hidden in texts, not in ready-made ids")
+    return paths

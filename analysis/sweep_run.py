@@ -1,0 +1,267 @@
+"""The running of a sweep: what is done, what is missing, in which order the rest is done, and what is kept of it.
+
+What is done is found by its address and not done again. Each fit is done once for all cells that use it, and these
+follow it; cells that need none run beside. A fit or a cell that fails is recorded, tried once more after all others,
+and costs only what rests on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from .atomic import NotFiniteError
+from .costs import Cost, CostBook
+from .engine import check_engine
+from .engine_each import TRIES, Failure, run_each
+from .methods import Fitted
+from .sweep import Event, Sweep, Watch
+from .sweep_cells import Cell, SweepJob
+from .sweep_keys import Facts, SweepFacts, key_of
+from .sweep_rows import CellState
+from .sweep_store import SweepStore
+from .sweep_tokens import cell_tokens, fit_tokens
+from .sweep_work import do_part, find_cell, fit_method
+from .texts import Tick
+
+
+class SweepRun:
+    """A job and its store: what is done, what is missing, and the running of it."""
+
+    def __init__(self, job: SweepJob, store: SweepStore, book: CostBook | None = None) -> None:
+        self.job, self.store, self.book = job, store, book or CostBook()
+        self.facts = SweepFacts(job)
+        self.cells = job.cells()
+        self._of: dict[Cell, tuple[str, Facts, Facts | None]] = {}
+        self._together: dict[str, list[Cell]] = {}
+        """Cells that come out the same, such as those of one model under two names."""
+
+    def _known(self, cell: Cell) -> tuple[str, Facts, Facts | None]:
+        if cell not in self._of:
+            facts = self.facts.cell(cell)
+            self._of[cell] = key_of(facts), facts, self.facts.fit(cell)
+        return self._of[cell]
+
+    def key(self, cell: Cell) -> str:
+        """Return the address of a cell."""
+        return self._known(cell)[0]
+
+    def state(self, cell: Cell) -> CellState:
+        """Return what has become of a cell."""
+        key = self.key(cell)
+        result = self.store.cell(key)
+        return CellState(cell, key, result, None if result is not None else self.store.failure(key))
+
+    def sweep(self) -> Sweep:
+        """Return all cells as they are now."""
+        return Sweep(self.job, tuple(self.state(cell) for cell in self.cells))
+
+    def missing(self) -> list[Cell]:
+        """Return the cells that are to be done, one an address."""
+        found: dict[str, Cell] = {}
+        for cell in self.cells:
+            found.setdefault(self.key(cell), cell)
+        return [cell for key, cell in found.items() if self.store.cell(key) is None]
+
+    def missing_fits(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Return a cell for each fit that cells need and that is not there."""
+        found: dict[str, Cell | None] = {}
+        for cell in cells:
+            facts = self._known(cell)[2]
+            if facts is not None and (key := key_of(facts)) not in found:
+                found[key] = cell if self.store.fit(key) is None else None
+        return [cell for cell in found.values() if cell is not None]
+
+    # -- all of them ---------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        engine: str = "sequential",
+        jobs: int = 1,
+        gpus: Sequence[str] = (),
+        watch: Watch = lambda _: None,
+    ) -> Sweep:
+        """Do what is missing.
+
+        Args:
+            engine: where, see ``engine.ENGINES``; results do not depend on it.
+            jobs: worker processes.
+            gpus: one for each worker, in turn.
+            watch: called with what happens, in this process.
+
+        Returns:
+            All cells.
+
+        Raises:
+            RefusedInputError: an engine that is not there, or a text that is both fitted on and scored.
+            StorageError: a result could not be written.
+        """
+        check_engine(engine, jobs)
+        missing = self.missing()
+        todo = {self.key(cell) for cell in missing}
+        for cell in self.cells:
+            self._together.setdefault(self.key(cell), []).append(cell)
+            if self.key(cell) not in todo:
+                watch(Event("kept", cell))
+        fits = self.missing_fits(missing)
+        waiting = {key_of(facts) for cell in fits if (facts := self._known(cell)[2]) is not None}
+
+        def waits(cell: Cell) -> bool:
+            facts = self._known(cell)[2]
+            return facts is not None and key_of(facts) in waiting
+
+        first = [*(Part(cell, is_fit=True) for cell in fits), *(Part(c) for c in missing if not waits(c))]
+        then = [cell for cell in missing if waits(cell)]
+        self._run_parts(first, then, watch, engine=engine, jobs=jobs, gpus=gpus)
+        return self.sweep()
+
+    def _run_parts(
+        self,
+        first: Iterable[Part],
+        then: Iterable[Cell],
+        watch: Watch,
+        *,
+        engine: str = "sequential",
+        jobs: int = 1,
+        gpus: Sequence[str] = (),
+        tick: Tick | None = None,
+    ) -> None:
+        """Run parts, model after model and the longest first, and after each fit the cells that wait for it."""
+        order = {model.name: k for k, model in enumerate(self.job.models)}
+        tokens = {part: (fit_tokens if part.is_fit else cell_tokens)(self.facts, part.cell) for part in first}
+
+        parts = sorted(tokens, key=lambda part: (order[part.cell.model], -tokens[part]))
+        follow: dict[str, list[Part]] = {}
+        for cell in then:
+            follow.setdefault(self.facts_of(Part(cell))["fit"], []).append(Part(cell))
+
+        def again(n: int, failure: Failure) -> None:
+            part, facts = parts[n], self.facts_of(parts[n])
+            self.store.put_failure(facts, failure, 1)
+            watch(Event("again", part.cell, 0, None, failure, part.is_fit, facts.get("target_length")))
+
+        pieces = _Pieces(self, parts, tick, nested=engine in {"sequential", "loky"})
+        with closing(run_each(do_part, pieces, engine=engine, jobs=jobs, gpus=gpus, failed_once=again)) as results:
+            for n, found in results:
+                part = parts[n]
+                value, cost = (found, None) if isinstance(found, Failure) else found
+                value = self._keep(part, value, cost, tokens[part], watch)
+                for next_part in follow.pop(key_of(self.facts_of(part)), ()) if part.is_fit else ():
+                    tokens[next_part] = cell_tokens(self.facts, next_part.cell)
+                    if isinstance(value, Failure):
+                        self._keep(next_part, _of_fit(part.cell, value), None, tokens[next_part], watch)
+                    else:
+                        parts.append(next_part)
+
+    def facts_of(self, part: Part) -> Facts:
+        """Return what a part depends on."""
+        _, facts, fit = self._known(part.cell)
+        if not part.is_fit:
+            return facts
+        assert fit is not None
+        return fit
+
+    def _keep(self, part: Part, value: Any, cost: Cost | None, tokens: int, watch: Watch) -> Any:
+        """Keep what came of a part, and return it: a failure where it cannot be kept."""
+        facts = self.facts_of(part)
+        seconds = None if cost is None else cost.seconds
+        if cost is not None:
+            self.book.note(key_of(facts), cost)
+        try:
+            if isinstance(value, Fitted):
+                self.store.put_fit(facts, value)
+            elif not isinstance(value, Failure):
+                self.store.put_cell(facts, value)
+        except NotFiniteError as problem:
+            value = Failure.of(problem)
+        if isinstance(value, Failure):
+            self.store.put_failure(facts, value, TRIES)
+        failure = value if isinstance(value, Failure) else None
+        what: Literal["done", "failed"] = "done" if failure is None else "failed"
+        if part.is_fit:
+            watch(Event(what, part.cell, tokens, seconds, failure, True, facts["target_length"]))
+            return value
+        for cell in self._together.get(self.key(part.cell), [part.cell]):
+            watch(Event(what, cell, tokens, seconds, failure))
+            tokens = 0
+        return value
+
+    # -- one of them ---------------------------------------------------------------------------------------------------
+
+    def run_cell(
+        self,
+        number: int,
+        *,
+        watch: Watch = lambda _: None,
+        waiting: Callable[[], None] = lambda: None,
+        tick: Tick = lambda _: None,
+    ) -> CellState:
+        """Do one cell here, and its fit where no other process has: any number of processes may call this at once.
+
+        Args:
+            number: of the cell, from 1.
+            watch: called with what happens.
+            waiting: called when another process is doing the same, which is then waited for.
+            tick: called with tokens as they pass.
+
+        Returns:
+            The cell.
+        """
+        cell = self.cells[number - 1]
+        key, _, fit = self._known(cell)
+        with self.store.claimed(key, waiting):
+            if self.store.cell(key) is not None:
+                watch(Event("kept", cell))
+                return self.state(cell)
+            if fit is not None:
+                with self.store.claimed(key_of(fit), waiting):
+                    if self.store.fit(key_of(fit)) is None:
+                        self._run_parts([Part(cell, is_fit=True)], [], watch, tick=tick)
+            failure = None if fit is None else self.store.failure(key_of(fit))
+            if failure is None:
+                self._run_parts([Part(cell)], [], watch, tick=tick)
+            else:
+                self._keep(Part(cell), _of_fit(cell, failure), None, 0, watch)
+            return self.state(cell)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of work: a cell, or the fit that it needs."""
+
+    cell: Cell
+    """Which."""
+    is_fit: bool = False
+    """True for its fit."""
+
+
+def _of_fit(cell: Cell, failure: Failure) -> Failure:
+    return Failure(failure.kind, f"the fit of {cell.method}: {failure.error}", failure.exit_code)
+
+
+class _Pieces(Sequence[tuple[Any, ...]]):
+    """Arguments of each part, made when it is sent: a fit can be as large as a model."""
+
+    def __init__(self, run: SweepRun, parts: Sequence[Part], tick: Tick | None, *, nested: bool) -> None:
+        self._run, self._parts, self._tick, self._nested = run, parts, tick, nested
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, k: int) -> tuple[Any, ...]: ...
+    @overload
+    def __getitem__(self, k: slice) -> Sequence[tuple[Any, ...]]: ...
+    def __getitem__(self, k: int | slice) -> Any:
+        if isinstance(k, slice):
+            return [self[n] for n in range(*k.indices(len(self)))]
+        run, part = self._run, self._parts[k]
+        facts = run.facts_of(part)
+        if part.is_fit:
+            folder = run.store.work(key_of(facts)) if self._nested else None  # a cluster may not see it
+            return fit_method, (run.job, part.cell, facts, folder), run.job.threads, self._tick
+        fitted = None if facts["fit"] is None else run.store.fit(facts["fit"])
+        return find_cell, (run.job, part.cell, facts, fitted), run.job.threads, self._tick
