@@ -11,13 +11,14 @@ MODEL ?= mamba2-tiny
 GPU_REPORT ?= mambascope-gpu-report
 JOBS ?= 2
 
-.PHONY: report forecast-study test test-triton test-cuda gpu-report check format bench soak clean help
+.PHONY: report forecast-study test test-triton test-cuda gpu-report check format bench soak mutations clean help
 
 help:
 	@echo "make report   the main job on the bundled models: mambascope-report/report.html"
 	@echo "make test [JOBS=2]   the test suite, in that many processes"
 	@echo "make check    lint, format, types, import contract"
 	@echo "make soak     the long tests"
+	@echo "make mutations     plant small faults in a copy, one at a time; the tests must catch each: build/mutations"
 	@echo "make test-triton   the official Mamba-2 kernels under Triton's interpreter, without a GPU (5 minutes)"
 	@echo "make test-cuda     the tests that need an NVIDIA GPU, with the official kernels where they are installed"
 	@echo "make gpu-report [MODEL=...]   on a GPU: kernels, tests, then spectrum, norms and perplexity of a model"
@@ -106,6 +107,10 @@ bench: $(STAMP) $(PEERS)/.installed
 
 soak: $(STAMP)
 	$(BIN)/pytest -m soak
+
+# resumable: a fault whose sources and tests are as they were is not tried again
+mutations: $(STAMP)
+	$(BIN)/pytest tests/mutations -m mutations --no-header -q
 
 clean:
 	rm -rf .venv .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -92,6 +92,17 @@ def test_one_odd_document_proves_nothing():
     assert [(layer, n) for layer, n, _ in changed] == [(1, 128)]
 
 
+def test_growth_beyond_T_is_that_of_the_documents_alone():
+    """Documents three times as loud as the windows, at every length, grow like quiet ones."""
+    quiet = known()
+    loud = breakdown(replace(quiet, norms=replace(quiet.norms, vector_l2=3 * quiet.norms.vector_l2)))
+    found = breakdown(quiet)
+    np.testing.assert_allclose(loud.growth(), found.growth(), rtol=1e-12)
+    np.testing.assert_allclose(loud.layer_growth(), found.layer_growth(), rtol=1e-12)
+    np.testing.assert_allclose(loud.exponents(), found.exponents(), rtol=1e-9, atol=1e-9)
+    assert loud.outgrown_at(2.0) == found.outgrown_at(2.0) == [256, 256]
+
+
 def test_arrays_keep_everything():
     found = breakdown(known())
     again = Breakdown.of_arrays("known", found.arrays())

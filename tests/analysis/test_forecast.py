@@ -11,10 +11,11 @@ from mambascope.analysis.evaluate.passages import Passages
 from mambascope.analysis.forecast import Forecast, crossing, doublings, forecast, forecast_windows
 from mambascope.analysis.forecast_agreement import agreement
 from mambascope.analysis.forecast_check import Checked, measured_harm
-from mambascope.analysis.forecast_states import age_states, run_windows, state_sizes, take_rows
+from mambascope.analysis.forecast_states import WindowPass, age_states, run_windows, state_sizes, take_rows
 from mambascope.analysis.forecast_variants import VARIANTS
 from mambascope.spectra.errors import RefusedInputError, TextError
 from mambascope.spectra.loading import load
+from mambascope.spectra.state import LayerState, StreamState
 from mambascope.spectra.zoo import text_files
 from tests.spectra.tiny import tiny_model
 
@@ -56,6 +57,28 @@ def test_noise_has_the_size_that_long_texts_give_it(arch):
     true = last_state(model, tokens)
     np.testing.assert_allclose(state_sizes(aged), state_sizes(true), rtol=0.03)
     assert state_sizes(true) > 1.5 * state_sizes(seen.end)
+
+
+def test_rows_that_forget_alike_are_aged_by_hand():
+    """Decay .9 a window, 3 windows: .729 of a state is left, writes count 1 + .9 + .81 times in the mean and
+    sqrt(1 + .81 + .6561 - 2.71^2 / 4) times beside it: the error of a mean over four rows is taken off the noise."""
+    writes, before = (torch.tensor(v, dtype=torch.float64) for v in ([1.0, -2.0, 0.5, 0.7], [3.0, -1.0, 4.0, 2.0]))
+    empty, full, now = (
+        StreamState(0, (LayerState(torch.zeros(4, 1, 1), ssm.view(4, 1, 1, 1)),))
+        for ssm in (0 * writes, writes, before)
+    )
+    seen = WindowPass(np.zeros((4, 1)), empty, full, (torch.full((4, 1), 0.1, dtype=torch.float64),))
+    source = no_shift(4).roll(1)
+    aged = age_states(now, seen, 3, source).layers[0].ssm.flatten()
+    noise = np.sqrt(1 + 0.81 + 0.6561 - 2.71**2 / 4) * (writes - writes.mean())[source]
+    torch.testing.assert_close(aged, 0.729 * before + 2.71 * writes.mean() + noise, rtol=1e-12, atol=0)
+
+
+def test_every_row_of_many_goes_on_from_its_own_state():
+    model = tiny_model("mamba2", torch.float64, n_layer=1)
+    tokens = np.random.default_rng(3).integers(0, 50, (20, 2 * T))  # more than run side by side
+    second = run_windows(model, tokens[:, T:], run_windows(model, tokens[:, :T]).end)
+    torch.testing.assert_close(second.end.layers[0].ssm, last_state(model, tokens).layers[0].ssm)
 
 
 def test_a_write_is_what_a_window_adds():

@@ -149,6 +149,23 @@ def test_sobol_points_help_where_the_law_is_smooth():
     assert plain.se[0] > 20 * error
 
 
+def test_sobol_points_count_every_channel():
+    chosen = recurrence(uniform(0, 0.9), channels=3)
+    mean, error = exact.quasi_second_moment(chosen, 50, 512)
+    (value,) = exact.exact_second_moment(chosen, [50])
+    assert abs(mean - value) < max(6 * error, 1e-6 * value)
+
+
+def test_entries_that_share_a_rate_are_one_mode():
+    """A head of four entries draws one eigenvalue a trial, a diagonal layer four: its mean is half as skewed."""
+    norms = np.arange(100.0)[:, None]
+    head, layer = (
+        summarise(Recurrence(kind, 4, uniform(0, 0.9)), [5], norms).skewness_expected[0]
+        for kind in ("scalar_identity", "diagonal")
+    )
+    assert head == pytest.approx(2 * layer, rel=1e-12)
+
+
 def test_numpy_integers_do_as_well():
     found = estimate(recurrence(), np.int64(8), 100, np.int64(3))
     assert found.mean.tobytes() == estimate(recurrence(), 8, 100, 3).mean.tobytes()

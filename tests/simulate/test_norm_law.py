@@ -131,6 +131,12 @@ def test_spread_weights_are_a_law(weights):
     assert mean == pytest.approx(law.mean, rel=5e-3)
 
 
+def test_next_to_0_unequal_weights_have_the_volume_of_an_ellipsoid():
+    """Two independent normals have density 1 / (2 pi) at 0: P = x / (2 sqrt(w_1 w_2)), here x / 3."""
+    x = np.array([1e-20, 1e-60])
+    np.testing.assert_allclose(NormLaw(np.array([0.25, 9.0])).cdf(x), x / 3, rtol=1e-12)
+
+
 def test_edges_of_the_law(layer):
     law = norm_law(*layer, 50)
     assert law.cdf([-1.0, 0.0, np.inf]).tolist() == [0, 0, 1]

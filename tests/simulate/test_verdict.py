@@ -64,6 +64,12 @@ def test_sample_standardises_a_column():
     assert c.skewness > 0
 
 
+def test_what_lies_furthest_may_lie_below():
+    assert Sample(np.array([[1.0, 2.0], [-9.0, 3.0]])).furthest(0.0) == -9.0
+    found = verdict([comparison(0.5, 1.0, 2.0), comparison(1.01, 1.0, 2.0)]).to_dict()
+    assert found["z_corrected"] == pytest.approx(-50)
+
+
 def test_words_follow_from_the_data():
     truth, far = comparison(1.001, 1.0, 2.0), comparison(1.001, 1.0, 1.0, rival=2.0)
     assert verdict([truth]).printed == "fails"

@@ -37,6 +37,22 @@ def test_table_1_may_be_won_by_a_convolution_cache():
     assert (cell.max, cell.min, cell.cache, cell.runner_up_layer) == (9.0, 1.0, "conv", 0)
 
 
+def test_table_1_reads_the_last_row_of_a_batch():
+    vector = np.array([[[[[9.0, 1.0]], [[4.0, 3.0]]]]])  # (1 length, 1 layer, 2 rows, 1 head, 2 channels)
+    conv = np.array([[[[7.0, 0.0], [2.0, 1.5]]]])
+    (cell,) = table1(StateNorms("m", (7,), vector, conv))
+    assert (cell.max, cell.min, cell.cache) == (4.0, 3.0, "ssm")
+
+
+def test_norms_of_heads_layers_and_batches_by_hand():
+    """Two heads of two channels: norms 3 and 4 make a head of 5, 0 and 12 one of 12, both a layer of 13."""
+    vector = np.array([[[[[3.0, 4.0], [0.0, 12.0]], [[1.0, 0.0], [0.0, 0.0]]]]])
+    norms = StateNorms("m", (7,), vector, np.ones((1, 1, 2, 1)))
+    assert norms.head_l2().tolist() == [[[[5.0, 12.0], [1.0, 0.0]]]]
+    assert norms.layer_l2().tolist() == [[[13.0, 1.0]]]
+    assert norms.rms() == pytest.approx(np.sqrt((13**2 + 1) / 2))  # over the two rows
+
+
 @pytest.mark.parametrize("arch", ["mamba", "mamba2"])
 def test_one_pass_equals_a_run_for_each_length(arch):
     model = tiny.tiny_model(arch)
@@ -50,6 +66,8 @@ def test_one_pass_equals_a_run_for_each_length(arch):
             direct = state.ssm.norm(dim=-1).reshape(found.vector_l2[k, layer].shape)
             np.testing.assert_allclose(found.vector_l2[k, layer], direct, rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(found.conv_l2[k, layer], state.conv.norm(dim=1), rtol=1e-4, atol=1e-6)
+            heads = state.ssm.flatten(2).norm(dim=2)
+            np.testing.assert_allclose(found.head_l2()[k, layer], heads, rtol=1e-4, atol=1e-6)
             whole = state.ssm.flatten(1).norm(dim=1)
             np.testing.assert_allclose(found.layer_l2()[k, layer], whole, rtol=1e-4)
 
@@ -62,6 +80,12 @@ def test_rows_name_the_place_of_the_maximum():
     assert (row["max_head"], row["max_channel"]) == (2, 3)
     assert row["mean"] == pytest.approx((23 + 5) / 24)
     assert row["layer_l2"] == pytest.approx(np.sqrt((12 + 11 + 25) / 2))
+
+
+def test_rows_have_the_quantiles_that_they_name():
+    vector = np.arange(101.0).reshape(1, 1, 1, 1, 101)
+    (row,) = StateNorms("m", (8,), vector, np.ones((1, 1, 1, 1))).rows()
+    assert [row[f"q{q}"] for q in (5, 25, 50, 75, 95)] == [5, 25, 50, 75, 95]
 
 
 def test_scales_change_the_norms():

@@ -102,5 +102,6 @@ def test_a_state_is_repeated_for_rows(model):
     block = last(model, torch.randint(0, 40, (1, 5)), None)
     rows = replace(block.state, position=0).repeated(3)
     assert rows.position == 0
+    assert block.state.repeated(3).position == 5
     assert all(layer.ssm.shape[0] == layer.conv.shape[0] == 3 for layer in rows.layers)
     assert all(torch.equal(a.ssm[2], b.ssm[0]) for a, b in zip(rows.layers, block.state.layers, strict=True))

@@ -39,6 +39,17 @@ def test_an_interval_moves_and_stretches_with_its_values():
     assert found.high - found.mean > found.mean - found.low  # a long tail above
 
 
+@pytest.mark.parametrize("n", [5, 7])
+def test_the_interval_is_the_studentised_bootstrap_that_is_described(n):
+    x = np.random.default_rng(6).exponential(size=n)
+    error = x.std(ddof=1) / math.sqrt(n)
+    drawn = x[np.random.default_rng(0).integers(0, n, (9999, n), dtype=np.int32)]
+    spread = np.sqrt(0.95 * np.square(drawn - drawn.mean(1, keepdims=True)).sum(1) / (n - 1) / n + 0.05 * error**2)
+    t = np.sort((drawn.mean(1) - x.mean()) / spread)
+    found = interval(x)  # 2.5 % of 9,999 are 250 on either side
+    assert (found.low, found.high) == pytest.approx((x.mean() - t[9748] * error, x.mean() - t[250] * error), rel=1e-12)
+
+
 def test_few_documents_get_students_interval_and_one_none():
     """Values 1, 2, 3: mean 2, sd 1, t(.975, 2) = 4.3027, half width 4.3027 / sqrt(3) = 2.4842."""
     found = interval(np.array([1.0, 2.0, 3.0]))

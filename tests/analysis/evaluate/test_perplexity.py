@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from mambascope.analysis.evaluate.bits import fresh_window_bits, token_bits
 from mambascope.analysis.evaluate.pairs import pair_rows
 from mambascope.analysis.evaluate.perplexity import Perplexity, perplexity, rows_by_length
 from mambascope.analysis.evaluate.position_sums import PositionSums, edges_for
 from mambascope.spectra.errors import TextError
+from mambascope.spectra.scales import scaling
 
 
 def test_shorter_lengths_come_from_the_same_pass(make_model):
@@ -17,6 +19,16 @@ def test_shorter_lengths_come_from_the_same_pass(make_model):
     assert table.rows[0].bits_per_token == pytest.approx(alone.rows[0].bits_per_token, rel=1e-6)
     assert [r.method for r in table.rows] == ["none", "none", "fresh-window", "fresh-window"]
     assert "fresh-window" in str(table)
+
+
+def test_rows_are_of_the_scaled_model_and_of_windows_of_the_training_length(make_model):
+    model, ids, how = make_model("mamba2"), torch.randint(0, 50, (2, 64)).numpy(), scaling("a", 5.0)
+    scaled, control = perplexity(model, ids, lengths=[64], scales=how, train_length=16).rows
+    for row, bits in ((scaled, token_bits(model, ids, how)), (control, fresh_window_bits(model, ids, 16))):
+        assert row.bits_per_token == pytest.approx(bits.mean(), rel=1e-9)
+        assert row.tail_bits_per_token == pytest.approx(bits[:, 31:].mean(), rel=1e-9)
+    assert scaled.method == "scales"
+    assert abs(token_bits(model, ids).mean() / scaled.bits_per_token - 1) > 1e-3  # negative control
 
 
 def test_a_uniform_model_needs_the_logarithm_of_the_vocabulary(make_model):

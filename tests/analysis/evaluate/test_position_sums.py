@@ -7,9 +7,17 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mambascope.analysis.evaluate.bits import fresh_window_bits, token_bits
+from mambascope.analysis.evaluate.bits import fresh_window_bits, last_bits, token_bits
 from mambascope.analysis.evaluate.passages import Passages, cut_passages
-from mambascope.analysis.evaluate.position_sums import PositionSums, curve_edges, edges_for, score, score_fresh
+from mambascope.analysis.evaluate.position_sums import (
+    PositionSums,
+    curve_edges,
+    edges_for,
+    score,
+    score_fresh,
+    score_last,
+)
+from mambascope.analysis.methods.decimation import Decimation
 from mambascope.spectra.scales import scaling
 from mambascope.spectra.tokens import Document
 
@@ -50,6 +58,16 @@ def test_passages_that_end_before_have_no_mean_and_change_no_other(make_model):
         assert np.isfinite(scored.whole(700)).all()
     alone = score(model, Passages.of_tokens(ids[:1]), edges)
     np.testing.assert_array_equal(score(model, read, edges).sums[0], alone.sums[0])
+
+
+def test_last_tokens_are_filed_where_they_stand(make_model):
+    model, read, rule = make_model("mamba2"), passages(2, 300), Decimation((1,), (50,), 101)
+    ticks = []
+    found = score_last(model, read, edges_for([300]), rule, ticks.append)
+    np.testing.assert_allclose(found.last(300), last_bits(model, read.tokens, rule, 100).mean(1), rtol=1e-5)
+    assert np.isnan(found.whole(300)).all()
+    assert np.isnan(score_last(model, passages(2, 200), edges_for([200, 300]), rule, ticks.append).sums).all()
+    assert ticks == [300, 300]
 
 
 def test_edges_hold_every_start_and_end():

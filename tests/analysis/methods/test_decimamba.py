@@ -160,6 +160,18 @@ def test_setups_know_length_and_tail(make_task):
     assert setup_of(found, task.model, 128, 101).intervention.tail == 101
 
 
+def test_a_text_within_the_first_budget_may_exceed_the_second(make_task):
+    # L_base = T = 64: 64 and 32 tokens before a tail of one
+    task = make_task(train_length=64, fit_length=128)
+    found = fit(find_method("decimamba:0+2"), task)
+    assert setup_of(found, task.model, 33).intervention is None
+    rule = setup_of(found, task.model, 34).intervention
+    assert rule is not None
+    assert rule.budgets == {0: 64, 2: 32}
+    (block,) = task.model.stream(ids_of(task, 34), intervention=rule)
+    assert block.kept.shape == (2, 33)
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_layer_is_the_one_with_the_fewest_bits_on_validation_text(make_task, arch):
     ticks = []
