@@ -103,6 +103,7 @@ REFUSED = [
     (["evaluate", M, "--methods", "constant:-2"], "expected a number above 0 or best"),
     (["evaluate", M, "--methods", "constant:nan"], "expected a number above 0 or best"),
     (["evaluate", M, "--methods", "constant:apower:2"], "did you mean constant:a_power:2?"),
+    (["evaluate", M, "--task", "passkey", "--methods", "scales"], "needs --scales FILE"),
     (["compare", M, "--methods", "winsorise"], "did you mean winsorize?"),
     (["compare", M, "--corpora", "boks"], "bundled are books, gov"),
     (["compare"], "no model given; bundled are mamba-tiny"),
