@@ -101,6 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # before a command began or after it ended: there is nothing to wind up
+        return _fail("interrupted", 130)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - closed with the process

@@ -94,7 +94,7 @@ def test_what_is_missing_or_unknown_is_refused(broken):
         )
     with pytest.raises(RefusedInputError, match="expected one of perplexity, balanced, retrieval"):
         propose(broken, goal="speed")
-    with pytest.raises(RefusedInputError, match="expected one of soft-clip"):
+    with pytest.raises(RefusedInputError, match=r"did you mean soft-clip\? Expected one of soft-clip"):
         propose_for(load("mamba2-tiny"), texts(600), 256, 512, rule="softclip")
 
 

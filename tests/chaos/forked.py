@@ -19,12 +19,17 @@ def start(words, told):
     child = os.fork()
     if child:
         return child
-    code = 70
+    code, inside = 70, False
     try:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - ends with the process
         sys.stderr = open(told, "w", buffering=1)  # noqa: SIM115
+        inside = True
         code = main([str(word) for word in words])
+        inside = False
         sys.stderr.flush()
+    except KeyboardInterrupt:
+        code = 70 if inside else 130  # outside of the program the signal met this harness
+        print("Traceback: KeyboardInterrupt" if inside else "", file=sys.stderr)
     except BaseException as error:  # what escapes from a command is for the parent to see
         print(f"Traceback: {type(error).__name__}: {error}", file=sys.stderr)
     finally:

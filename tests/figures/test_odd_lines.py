@@ -191,7 +191,8 @@ def test_a_gpu_that_is_not_there(capsys):
 
 def test_a_number_that_overflows_is_exit_code_4(capsys):
     assert main(["simulate", "--trials", "64", "--steps", "constant:1e200", "--engine", "sequential"]) == 4
-    (line,) = capsys.readouterr().err.splitlines()
+    told = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in told if not line.startswith("compiling loops"))  # said once on a machine
     assert line.startswith("mambascope: ")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mambascope.analysis.calibration import METHODS, Calibrated, record
+from mambascope.analysis import states
+from mambascope.analysis.calibration import METHODS, Calibrated
 from mambascope.analysis.calibration.calibration import calibrate
 from mambascope.analysis.calibration.objective import window_bits
 from mambascope.analysis.calibration.windows import spread_windows
@@ -140,7 +141,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(make_model, make_texts, tmp_pat
 def test_death_between_a_journal_line_and_the_state_after_it(make_model, make_texts, tmp_path, monkeypatch):
     model, texts = make_model("mamba2"), make_texts()
     run(model, texts, run=tmp_path / "whole", method="backprop")
-    write, calls = record.write_bytes, []
+    write, calls = states.write_bytes, []
 
     def die(path, data):
         calls.append(path)
@@ -148,10 +149,10 @@ def test_death_between_a_journal_line_and_the_state_after_it(make_model, make_te
             raise KeyboardInterrupt
         write(path, data)
 
-    monkeypatch.setattr(record, "write_bytes", die)
+    monkeypatch.setattr(states, "write_bytes", die)
     with pytest.raises(KeyboardInterrupt):
         run(model, texts, run=tmp_path / "cut", method="backprop")
-    monkeypatch.setattr(record, "write_bytes", write)
+    monkeypatch.setattr(states, "write_bytes", write)
     run(model, texts, run=tmp_path / "cut", method="backprop")
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
 
