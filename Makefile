@@ -46,9 +46,10 @@ forecast-study: $(STAMP)
 	$(BIN)/mambascope forecast mamba2-tiny mamba-tiny mamba2-tiny-usual --study $(DATA)/*.txt --check --open-loop \
 		-o mambascope-forecast
 
-# a file stays on one worker, with the runs that its tests share
+# a file stays on one worker, with the runs that its tests share; files as they come, or those with few and long tests
+# would all be last, on one worker
 test: $(STAMP)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15
 
 # mamba_ssm's Python files beside the environment, not in it: transformers would take them for working kernels
 $(TRITON)/.installed: $(STAMP)

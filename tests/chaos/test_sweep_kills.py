@@ -179,6 +179,7 @@ def test_a_dask_cluster_of_two_gives_the_same_bytes_also_when_a_worker_is_killed
     assert killed
 
 
+@pytest.mark.soak
 def test_an_array_of_jobs_in_one_folder(base, words, expected):
     """They begin at once in a folder that is not there, with the same cell and the same fit before it."""
     processes = [start(words("array", "--cell", 5)) for _ in range(2)]
