@@ -18,7 +18,9 @@ import numpy.typing as npt
 from mambascope.simulate import overshoot
 from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.eigenvalues import Spectrum, spectrum
-from mambascope.spectra.errors import TextError
+from mambascope.spectra.errors import RefusedInputError, TextError
+from mambascope.spectra.foreign.forward import ForeignModel
+from mambascope.spectra.foreign.measures import foreign_spectrum, foreign_state_norms
 from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model, Tokens
 from mambascope.spectra.norms import StateNorms, state_norms
@@ -89,7 +91,7 @@ class Diagnosis:
 
 
 def diagnose(
-    model: Model,
+    model: Model | ForeignModel,
     tokens: Tokens,
     *,
     train_length: int,
@@ -100,7 +102,7 @@ def diagnose(
     """Measure a model's modes on calibration text.
 
     Args:
-        model: a loaded model.
+        model: a loaded model, or a watched one of transformers, whose Mamba layers are then counted among themselves.
         tokens: calibration ids, (documents, length), length at least the target length.
         train_length: T.
         target_length: L, above T.
@@ -112,15 +114,24 @@ def diagnose(
 
     Raises:
         TextError: the text is shorter than the target length, the target is not beyond T, or T is too short for writes.
+        RefusedInputError: the writes of a watched model, which are not measured.
     """
     if target_length <= train_length:
         raise TextError(f"target length {target_length} must be beyond the training length {train_length}")
     if writes and train_length < 4:
         raise TextError(f"training length {train_length}: writes are measured at T/4, T/2 and T, from T = 4 on")
-    found = spectrum(model, training_windows(tokens, train_length), observers=observers)
-    lengths = [train_length]
+    windows, lengths = training_windows(tokens, train_length), [train_length]
     while lengths[-1] * 2 < target_length:
         lengths.append(lengths[-1] * 2)
-    norms = state_norms(model, tokens, [*lengths, target_length], observers=observers)
+    lengths.append(target_length)
+    if isinstance(model, ForeignModel):
+        if writes:
+            raise RefusedInputError(f"{model.name}: writes are measured in mambascope's own forward, which it lacks")
+        watched = foreign_spectrum(model, windows, observers=observers)
+        return Diagnosis(
+            watched, foreign_state_norms(model, tokens, lengths, observers=observers), train_length, target_length
+        )
+    found = spectrum(model, windows, observers=observers)
+    norms = state_norms(model, tokens, lengths, observers=observers)
     written = write_moments(model, tokens, train_length) if writes else None
     return Diagnosis(found, norms, train_length, target_length, written)

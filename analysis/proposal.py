@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mambascope.spectra.dynamics import Observer
 from mambascope.spectra.errors import RefusedInputError, TextError
+from mambascope.spectra.foreign.forward import ForeignModel
 from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model
 from mambascope.spectra.scales import Scales
@@ -209,7 +210,7 @@ def followed_tokens(
 
 
 def propose_for(
-    model: Model,
+    model: Model | ForeignModel,
     texts: Sequence[Document],
     train_length: int,
     target_length: int,
@@ -222,7 +223,7 @@ def propose_for(
     """Diagnose on calibration documents of any length and propose.
 
     Args:
-        model: a loaded model.
+        model: a loaded model, or a watched one of transformers: factors are then those of its Mamba layers.
         texts: calibration documents; where fewer than half of them reach the length to look at, states are followed
             as far as half of them go, and the diagnosis says so by its own target length.
         train_length: T.
@@ -237,9 +238,12 @@ def propose_for(
 
     Raises:
         TextError: no document reaches twice the training length.
-        RefusedInputError: unknown rule or goal.
+        RefusedInputError: unknown rule or goal, or for a watched model one whose factors cannot be baked, which is the
+            only way for them to act there.
     """
     chosen = rule_for(rule, goal)
+    if isinstance(model, ForeignModel):
+        _refuse_unbaked(chosen, model)
     tokens, reach = followed_tokens(texts, train_length, max(target_length, TIMES_TO_SEE * train_length))
     found = diagnose(
         model,
@@ -249,4 +253,18 @@ def propose_for(
         writes=chosen.needs_writes,
         observers=observers,
     )
-    return propose(found, rule=rule, goal=goal, target_length=max(target_length, 2 * train_length), always=always)
+    target_length = max(target_length, 2 * train_length)
+    proposal = propose(found, rule=rule, goal=goal, target_length=target_length, always=always)
+    if isinstance(model, ForeignModel):
+        _refuse_unbaked(chosen, model, proposal.scales)
+    return proposal
+
+
+def _refuse_unbaked(rule: Rule, model: ForeignModel, scales: Scales | None = None) -> None:
+    """Refuse a rule whose factors a watched model could not be given: all that acts on it is what is baked."""
+    config = model.checkpoint.config
+    why = "rests on measured writes" if rule.needs_writes else rule.why_not_baked(config)
+    if config.arch == "mamba2" and scales and any(factor.kind == "dt" for factor in scales.factors):
+        why = "gives dt factors, which cannot be baked under the gated norm of these layers"
+    if why:
+        raise RefusedInputError(f"rule {rule.name!r} {why}; take one of kind 'a', such as soft-clip")

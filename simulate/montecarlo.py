@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from .arrays import Floats
 from .exact import exact_second_moment, skewness_of_levels
-from .html_table import html_table
 from .recurrence import Recurrence, check_times
 from .threefry import Words, key_words
 
@@ -69,7 +68,10 @@ class Estimate:
         return None if self.exact is None or not self.se[k] else float((self.mean[k] - self.exact[k]) / self.se[k])
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows(), f"E ||h||^2 over {self.trials:,} trials")
+        import pandas  # half a second, and only a notebook needs it
+
+        table = pandas.DataFrame(self.rows()).to_html(index=False)
+        return f"<p>E ||h||^2 over {self.trials:,} trials</p>{table}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a time."""

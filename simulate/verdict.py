@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,6 @@ import scipy.optimize
 import scipy.stats
 
 from .arrays import Floats
-from .html_table import html_table
 
 Word = Literal["holds", "holds in part", "fails", "undecided"]
 
@@ -272,8 +272,11 @@ class Verdict:
         return max(self.comparisons, key=rank)
 
     def _repr_html_(self) -> str:
+        import pandas  # half a second, and only a notebook needs it
+
         title = f"{self.claim}: {self.printed} as printed, {self.corrected} as corrected"
-        return html_table(self.to_dict()["comparisons"], title)
+        table = pandas.DataFrame(self.to_dict()["comparisons"]).to_html(index=False)
+        return f"<p>{escape(title)}</p>{table}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; infinite distances become None.

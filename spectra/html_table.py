@@ -1,7 +1,4 @@
-"""Results as a table of HTML: what a notebook shows of them.
-
-``simulate.html_table`` is the same for the package that this one never imports; a test keeps the two alike.
-"""
+"""Results as a table of HTML: what a notebook shows of them."""
 
 from __future__ import annotations
 

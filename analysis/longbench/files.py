@@ -102,7 +102,7 @@ class DataFiles:
             data = _read(member) if isinstance(member, Path) else _unpacked(self.place, member)
         except OSError as error:
             raise TextError(f"{where}: cannot be read: {error.strerror or error}") from error
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:  # damaged, or encrypted
+        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # damaged, encrypted, or packed in another way
             raise TextError(f"{where}: cannot be unpacked: {error}") from error
         if len(data) > LARGEST_BYTES:
             raise TextError(f"{where}: more than {LARGEST_BYTES:,} bytes; no file of LongBench is so large")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ..arguments import add_json, add_model, add_output, add_text, add_train_length, length
@@ -62,12 +63,15 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.analysis.planned_work import diagnosis_work
     from mambascope.analysis.proposal import TIMES_TO_SEE, followed_tokens, propose_for
     from mambascope.analysis.study import token_counter
+    from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
 
+    from ..foreign import about, open_source, plan_watched
     from ..resources import plan_resources
-    from ..sources import Source, documents, run_folder, text_paths
+    from ..sources import documents, run_folder, text_paths
 
     rule = rule_for(args.rule, args.goal)
-    source = Source.open(args.model, args)
+    source = open_source(args.model, args)
+    told = about(source, watched=True)
     train_length = source.needs_train_length()
     target = args.target_length or TIMES_TO_SEE * train_length
     paths = text_paths(args, "text", "calibration")
@@ -79,13 +83,17 @@ def run(args: argparse.Namespace) -> None:
         "rule": rule.name,
         "goal": args.goal,
         "always": args.always,
-    }
+    } | told
     followed = max(target, TIMES_TO_SEE * train_length)
     read, reach = followed_tokens(texts, train_length, followed)
     work = diagnosis_work(source.checkpoint.config, len(read), train_length, reach, writes=rule.needs_writes)
-    plan = plan_resources(args, [(source, work)])
+    load: Callable[[], Any] = (
+        plan_watched(source, args, len(read), reach, len(read))
+        if isinstance(source.checkpoint, ForeignCheckpoint)
+        else partial(plan_resources(args, [(source, work)]).load, source, args)
+    )
     with run_folder(args, [source], command, {"calibration": paths}) as folder:
-        model = plan.load(source, args)
+        model = load()
         with progress(sum(min(followed, len(d)) for d in texts), "propose") as tick:
             found = propose_for(
                 model,
@@ -106,9 +114,10 @@ def run(args: argparse.Namespace) -> None:
             write_table(folder, "memory", found.memory().rows())
     if found.diagnosis.target_length < target:
         say(f"the calibration texts end at {found.diagnosis.target_length} tokens: states were followed to there")
-    barrier = rule.why_not_baked(model.config) if found.acts else ""
+    barrier = rule.why_not_baked(source.checkpoint.config) if found.acts else ""
     if args.json:
         print_json({
+            **told,
             "model": args.model,
             "rule": found.rule,
             "goal": found.goal,

@@ -22,7 +22,8 @@ NAMES = {
 
 WORKS = (
     "what works on it: `mambascope spectrum` (from its A_log), `mambascope norms` and `spectrum --text` (transformers "
-    "runs the model and is watched), `mambascope bake` (a and a_power; dt where the layers are Mamba-1)"
+    "runs the model and is watched), `mambascope propose` (likewise), "
+    "`mambascope bake` (a and a_power; dt where the layers are Mamba-1)"
 )
 
 
@@ -52,7 +53,7 @@ def refuse_foreign(reader: ConfigReader) -> None:
                 "model_type",
                 "mamba or mamba2, whose forward mambascope has",
                 f"{shown(model_type)} ({NAMES[model_type]})",
-                f"what evaluates, diagnoses, proposes or calibrates needs that forward; {WORKS}",
+                f"what evaluates, diagnoses or calibrates needs that forward; {WORKS}",
             )
         )
 

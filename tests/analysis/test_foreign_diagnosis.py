@@ -1,4 +1,4 @@
-"""Test ``mambascope.analysis.foreign_diagnosis``: from watched states to factors to a hybrid that forgets by them."""
+"""Test ``diagnose`` and ``propose_for`` on watched models: from states to factors to a hybrid that forgets by them."""
 
 import importlib.util
 import warnings
@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mambascope.analysis.baking import bake
-from mambascope.analysis.foreign_diagnosis import diagnose_foreign, propose_foreign
+from mambascope.analysis.diagnosis import diagnose
+from mambascope.analysis.proposal import propose_for
 from mambascope.spectra.errors import RefusedInputError, TextError
 from mambascope.spectra.foreign.checkpoint import open_any
 from mambascope.spectra.foreign.forward import ForeignModel
@@ -47,8 +48,7 @@ def test_a_proposal_bakes_and_the_first_mamba_layer_then_forgets_as_it_says(tmp_
     """Its input does not depend on the factors, so its horizons become tau (1 - e^{-T/tau}) exactly."""
     written.write_foreign(tmp_path / "m", family)
     model = loaded(tmp_path / "m")
-    proposal = propose_foreign(model, TEXTS, T, 16 * T, rule="soft-clip", always=True)
-    assert proposal.reason.startswith("Mamba layers counted among themselves: ")
+    proposal = propose_for(model, TEXTS, T, 16 * T, rule="soft-clip", always=True)
     assert len(proposal.rows()) == len(written.LAYERS[family])
     before = proposal.diagnosis.spectrum.horizons_tokens()[0]
     assert float(before.max()) > 2 * T
@@ -60,13 +60,13 @@ def test_a_proposal_bakes_and_the_first_mamba_layer_then_forgets_as_it_says(tmp_
 
 def test_a_target_within_the_training_length_is_refused():
     with pytest.raises(TextError, match="must be beyond"):
-        diagnose_foreign(None, torch.zeros(1, 9, dtype=torch.long), train_length=8, target_length=8)
+        diagnose(None, torch.zeros(1, 9, dtype=torch.long), train_length=8, target_length=8)
 
 
 def test_lengths_double_from_T_to_L(tmp_path):
     written.write_foreign(tmp_path, "bamba")
     tokens = np.stack([text.ids for text in TEXTS])
-    found = diagnose_foreign(loaded(tmp_path, "m"), tokens, train_length=T, target_length=16 * T)
+    found = diagnose(loaded(tmp_path, "m"), tokens, train_length=T, target_length=16 * T)
     assert found.norms.lengths_tokens == (T, 2 * T, 4 * T, 8 * T, 16 * T)
     assert found.growth().shape == (3,)
     assert found.spectrum.layers == (0, 2, 3)
@@ -76,6 +76,6 @@ def test_lengths_double_from_T_to_L(tmp_path):
 def test_rules_that_could_not_be_baked_are_refused(tmp_path):
     written.write_foreign(tmp_path, "bamba")
     model = loaded(tmp_path)
-    for rule in ("onset", "rescaled-time"):
+    for rule in ("onset", "rescaled-time", "solved", "joint", "layer-dt"):
         with pytest.raises(RefusedInputError, match="take one of kind 'a'"):
-            propose_foreign(model, TEXTS, T, 16 * T, rule=rule, always=True)
+            propose_for(model, TEXTS, T, 16 * T, rule=rule, always=True)

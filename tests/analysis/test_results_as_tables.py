@@ -13,8 +13,8 @@ from mambascope.spectra.html_table import MOST_ROWS
 def read(result):
     """Return the rows of cells, the head first, and the title."""
     text = result._repr_html_()
-    rows = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", text)]
-    title = re.match(r"<div><p>(.*?)</p><table>", text)
+    rows = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in re.findall(r"<tr.*?>(.*?)</tr>", text, re.DOTALL)]
+    title = re.match(r"(?:<div>)?<p>(.*?)</p><table", text)
     return rows, title[1] if title else ""
 
 

@@ -143,6 +143,23 @@ def test_bake_and_read_back(capsys, bamba, tmp_path):
     assert "gated norm" in err
 
 
+def test_a_proposal_from_watched_states_bakes(capsys, bamba, ids, tmp_path):
+    where = ["--train-length", "8", "--target-length", "64", "--text", ids, "--always"]
+    code, out, err = run(capsys, "propose", bamba, *where, "-o", tmp_path / "p", "--json")
+    assert code == 0, err
+    assert "its scans are watched" in err
+    document = json.loads(out)
+    assert len(document["rows"]) == 3  # a row a Mamba layer
+    code, _, err = run(capsys, "bake", bamba, "--scales", tmp_path / "p" / "scales.json", "-o", tmp_path / "b")
+    assert code == 0, err
+    rows = [json.loads(run(capsys, "spectrum", f, "--json")[1])["rows"] for f in (bamba, tmp_path / "b")]
+    assert all(after["q100"] <= before["q100"] for before, after in zip(*rows, strict=True))
+    assert any(after["q100"] < before["q100"] for before, after in zip(*rows, strict=True))
+    code, _, err = run(capsys, "propose", bamba, *where, "--rule", "solved")
+    assert code == 3
+    assert "take one of kind 'a'" in err
+
+
 def test_mamba_3_is_refused_with_the_reason(capsys, tmp_path):
     config = {"d_model": 64, "n_layer": 2, "vocab_size": 9, "ssm_cfg": {"layer": "Mamba3"}}
     (tmp_path / "config.json").write_text(json.dumps(config))

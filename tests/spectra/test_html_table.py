@@ -1,13 +1,10 @@
-"""Test ``spectra/html_table.py`` and its twin in ``simulate``: tables that any notebook can show."""
+"""Test ``spectra/html_table.py``: tables that any notebook can show."""
 
 import html.parser
-import importlib
 
 import numpy as np
-import pytest
 
-from mambascope.simulate import html_table as twin
-from mambascope.spectra import html_table as table
+from mambascope.spectra import html_table as module
 
 
 class Reader(html.parser.HTMLParser):
@@ -45,8 +42,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("module", [table, twin])
-def test_cells_are_escaped_and_columns_that_a_row_lacks_are_empty(module):
+def test_cells_are_escaped_and_columns_that_a_row_lacks_are_empty():
     found = Reader(module.html_table(ROWS, "of <x> & y"))
     assert found.rows == [
         ["a", "b", "c", "d", "e"],
@@ -57,8 +53,7 @@ def test_cells_are_escaped_and_columns_that_a_row_lacks_are_empty(module):
     assert found.beside == ["of <x> & y"]
 
 
-@pytest.mark.parametrize("module", [table, twin])
-def test_long_results_are_cut_with_a_note(module):
+def test_long_results_are_cut_with_a_note():
     rows = [{"k": k} for k in range(1045)]
     found = Reader(module.html_table(rows))
     assert len(found.rows) == 1 + module.MOST_ROWS
@@ -66,9 +61,3 @@ def test_long_results_are_cut_with_a_note(module):
     assert Reader(module.html_table(rows[:41])).beside == ["1 more row"]
     assert Reader(module.html_table(rows[:40])).beside == []
     assert Reader(module.html_table([])).rows == [[]]
-
-
-def test_the_two_builders_are_alike():
-    ours, theirs = (importlib.import_module(m.__name__) for m in (table, twin))
-    for rows in (ROWS, [], ROWS * 30):
-        assert ours.html_table(rows, "t", 7) == theirs.html_table(rows, "t", 7)
