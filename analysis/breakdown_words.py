@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
 from .breakdown import FAR_OUT, OUT_OF_RANGE, Breakdown
-from .proposal import GROWTH_TO_ACT
+from .proposal import growth_to_act
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,7 +46,7 @@ def words(found: Breakdown, argument: str | None = None) -> list[str]:
 
 
 def _enough(found: Breakdown) -> float:
-    return min(GROWTH_TO_ACT, math.sqrt(found.target_length / found.train_length))
+    return growth_to_act(found.train_length, found.target_length)
 
 
 def _verdict(found: Breakdown, measured: Floats) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.foreign.refusals import FAMILY_ARCHITECTURES
 from mambascope.spectra.zoo import FOLDER
 
 from .manifest import JOURNAL, MANIFEST, Manifest, read_manifest
@@ -22,7 +23,6 @@ from .methods.citations import (
     ADAM,
     DECIMATION,
     EXTEND,
-    LM_EVAL,
     LONGBENCH,
     MAMBA,
     MAMBA2,
@@ -37,7 +37,7 @@ _DESCENTS = {"spsa": SPSA, "spsa-paper": SPSA, "spsa-released": SPSA, "backprop"
 _KINDS = {"a_power": MODULATION, "dt": EXTEND}
 _RULE_SOURCES = ((MODULATION, "2509.19633"), (WINSORIZATION, "winsorization"), (EXTEND, "MambaExtend"))
 """A source, and what the line of a rule that rests on it says."""
-_TASKS = {"longbench": LONGBENCH, "passkey": DECIMATION, "lm-eval": LM_EVAL, "lm_eval": LM_EVAL}
+_TASKS = {"longbench": LONGBENCH, "passkey": DECIMATION}
 _FIT = re.compile(rb'^[0-9a-f]{64} \{"key":"(?:[^"\\]*/)?fit/([^"\\]+)"')
 """A line of the journal that says that a method was fitted."""
 _METHOD = re.compile(r'"method": ?"([^"\\]+)"')
@@ -196,7 +196,7 @@ def arch_of(model: str) -> str | None:
             kind = str(config.get("model_type") or layer).lower()
         except (OSError, ValueError, AttributeError):
             continue
-        known = {"mamba": "mamba", "mamba1": "mamba", "mamba2": "mamba2"}
+        known = {"mamba": "mamba", "mamba1": "mamba", "mamba2": "mamba2"} | FAMILY_ARCHITECTURES
         if kind in known:
             return known[kind]
     if match := re.fullmatch(r"state-spaces/mamba(2?)-.*", model):

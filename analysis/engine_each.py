@@ -88,7 +88,8 @@ def run_each(
         engine: one of ``engine.ENGINES``.
         jobs: worker processes, where the engine starts them.
         gpus: one for each loky worker, in turn; workers of a cluster use those they were started with.
-        failed_once: called with the number of a piece that has failed and will be tried again, after all others.
+        failed_once: called with the number of a piece that has failed and will be tried again, after those that wait at
+            that moment.
 
     Yields:
         The number of a piece, and what its call returned, or a ``Failure`` after two tries; in the order in which

@@ -135,5 +135,5 @@ def _decoded(path: Path, kind: type[Kind]) -> Kind:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise TextError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TextError(f"{path}: not a tokenizer's file: {error}") from error

@@ -7,6 +7,7 @@ finds in a folder.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -129,10 +130,19 @@ def _refuse_code(folder: Path) -> None:
     """Refuse a folder whose tokenizer names code of its own: the harness loads it with ``trust_remote_code``."""
     for name in ("config.json", "tokenizer_config.json"):
         path = folder / name
-        if path.is_file() and b'"auto_map"' in path.read_bytes():
+        if path.is_file() and _names_code(path):
             raise UnsafeCheckpointError(
                 f"{path}: names code (auto_map), which the harness would run to load the tokenizer; remove that entry"
             )
+
+
+def _names_code(path: Path) -> bool:
+    """Return whether a config has an ``auto_map``, however it is spelt; what cannot be read may have one."""
+    try:
+        raw = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(raw, dict) or "auto_map" in raw
 
 
 def _rows(raw: Mapping[str, Any]) -> list[HarnessRow]:

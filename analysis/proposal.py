@@ -43,6 +43,11 @@ TIMES_TO_SEE = 64
 down is a fact about the model, not about the length asked for."""
 
 
+def growth_to_act(train_length: int, target_length: int) -> float:
+    """Return the growth of a state from T to L from which on it counts as out of range."""
+    return float(min(GROWTH_TO_ACT, (target_length / train_length) ** 0.5))
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """Scales and why they are what they are."""
@@ -163,7 +168,7 @@ def propose(
     growth = diagnosis.growth()
     worst = int(growth.argmax())
     times = diagnosis.target_length / diagnosis.train_length
-    enough = min(GROWTH_TO_ACT, times**0.5)
+    enough = growth_to_act(diagnosis.train_length, diagnosis.target_length)
     if growth[worst] < enough and not always:
         reason = (
             f"left alone: at {times:g} times the training length no layer's state has grown by {enough:.3g} times "

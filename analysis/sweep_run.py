@@ -1,8 +1,8 @@
 """The running of a sweep: what is done, what is missing, in which order the rest is done, and what is kept of it.
 
 What is done is found by its address and not done again. Each fit is done once for all cells that use it, and these
-follow it; cells that need none run beside. A fit or a cell that fails is recorded, tried once more after all others,
-and costs only what rests on it.
+follow it; cells that need none run beside. A fit or a cell that fails is recorded, tried once more after those that
+wait at that moment, and costs only what rests on it.
 """
 
 from __future__ import annotations

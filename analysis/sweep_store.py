@@ -174,7 +174,7 @@ class SweepStore:
 
     def failure(self, key: str) -> Failure | None:
         """Return why a cell or a fit could not be done; None where it was not tried, or is done."""
-        found = self._get("failed", key)
+        found = None if self.cell(key) is not None or self.fit(key) is not None else self._get("failed", key)
         return None if found is None else Failure(found["kind"], found["error"], found["exit_code"])
 
     # -- fits ----------------------------------------------------------------------------------------------------------

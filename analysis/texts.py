@@ -67,17 +67,18 @@ def refuse_fitted_on(scales: str | PathLike[str], documents: Sequence[Document])
         documents: what is to be scored.
 
     Raises:
-        RefusedInputError: the steps of the calibration saw one of the documents.
+        RefusedInputError: the calibration saw one of the documents, in its steps or where it chose among them.
     """
     seen: list[str] = []
     with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError):
         stored = msgspec.json.decode(Path(scales).read_bytes(), type=_Stored)
-        seen = list(stored.provenance.get("texts_sha256", {}).get("calibration", []))
+        kept = stored.provenance.get("texts_sha256", {})
+        seen = [each for role in ("calibration", "validation") for each in kept.get(role, [])]
     for document in documents:
         if document.sha256 in seen:
             raise RefusedInputError(
-                f"{document.name} has the same content as a text that the scales in {scales} were fitted on; "
-                "score them on another text, or the result means nothing"
+                f"{document.name} has the same content as a text that the scales in {scales} were fitted on or chosen "
+                "by; score them on another text, or the result means nothing"
             )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mambascope.analysis.breakdown import Breakdown, breakdown
 from mambascope.analysis.forecast import HARM_BITS
-from mambascope.analysis.proposal import GROWTH_TO_ACT
+from mambascope.analysis.proposal import growth_to_act
 from mambascope.analysis.rule_table import DEFAULT
 from mambascope.analysis.study import Study
 from mambascope.analysis.theory import Theory
@@ -102,8 +102,10 @@ def _why(study: Study) -> str:
             f"None of its modes remembers more than {T:,} tokens: all were full at the end of training texts; {grown}."
         )
     still = f"{share:.0%} of its modes remember more than the {T:,} tokens of training"
-    if growth.max() < GROWTH_TO_ACT and not breaks_down(study.row("none", study.target_length)):
-        return f"{still}, but {grown}, which stays in range."
+    if not breaks_down(study.row("none", study.target_length)):
+        enough = growth_to_act(study.train_length, study.target_length)
+        bears = "which stays in range" if growth.max() < enough else "which the layers after it bear"
+        return f"{still}, but {grown}, {bears}."
     return (
         f"{still} (the longest {tau.max():,.0f}). They are still filling when a training text ends and go on filling "
         f"after it: {grown}, to sizes that the layers after it never saw."
@@ -111,10 +113,10 @@ def _why(study: Study) -> str:
 
 
 def _which(found: Breakdown) -> str:
-    growth = found.growth()
-    out = growth > GROWTH_TO_ACT
+    growth, enough = found.growth(), growth_to_act(found.train_length, found.target_length)
+    out = growth >= enough
     if not out.any():
-        most = f"no {found.unit}'s state grows {GROWTH_TO_ACT:g} times, the most is {growth.max():.2f}"
+        most = f"no {found.unit}'s state grows {enough:.3g} times, the most is {growth.max():.2f}"
         return f"None of {growth.size:,}: {most}."
     order = np.argsort(growth, axis=None)[::-1][: min(NAMED, int(out.sum()))]
     named = [np.unravel_index(k, growth.shape) for k in order]
@@ -123,7 +125,7 @@ def _which(found: Breakdown) -> str:
     )
     layers = ", ".join(f"{int(of.sum()):,} in layer {layer}" for layer, of in enumerate(out) if of.any())
     return (
-        f"{int(out.sum()):,} of {growth.size:,} grow {GROWTH_TO_ACT:g} times or more from {found.train_length:,} to "
+        f"{int(out.sum()):,} of {growth.size:,} grow {enough:.3g} times or more from {found.train_length:,} to "
         f"{found.target_length:,} tokens ({layers}); most: {told}."
     )
 
@@ -140,7 +142,7 @@ def _change(study: Study) -> str:
     after = max(row["horizon_max_after_tokens"] for row in study.proposal.rows())
     words = (
         f"|A| is multiplied by {factors.min():.3g} to {factors.max():,.4g} (median {np.median(factors):.3g}), so that "
-        f"every mode fades to 1/e within {after:,.0f} tokens. Harm at {tokens_text(L)} falls from "
+        f"every mode fades to 1/e within {after:,.0f} tokens. Harm at {tokens_text(L)} goes from "
         f"{signed(measured_harm(study.row('none', L)))} to {harm_text(ours)} bits"
     )
     if study.refined is not None:
@@ -174,10 +176,9 @@ def _give_up(study: Study) -> str:
     change = study.proposal.memory()
     inside = float((study.bits["spectrum"] - study.bits["none"])[:, : T - 1].mean())
     return (
-        f"Memory beyond the training length: the share of a state's energy that is older than {T:,} tokens falls from "
-        f"{change.energy_before.mean():.0%} to {change.energy_after.mean():.0%} (mean over modes), so what lies "
-        f"further back can hardly influence a prediction.{_within(study)} On test text the first {T:,} tokens cost "
-        f"{signed(inside)} bits per token."
+        f"Memory: of a state's energy {change.energy_before.mean():.0%} is older than {T:,} tokens unscaled, "
+        f"{change.energy_after.mean():.0%} with the scales (mean over modes).{_within(study)} On test text the first "
+        f"{T:,} tokens cost {signed(inside)} bits per token."
     )
 
 
@@ -193,6 +194,6 @@ def _within(study: Study) -> str:
     if not before or not after or before[saved] < 2 * before[error]:
         return ""
     return (
-        f" Memory within it fades, too: a passage repeated after {gap:,} tokens saves {after[saved]:.4f} bits a token "
-        f"instead of {before[saved]:.4f}."
+        f" Within the training length: a passage repeated after {gap:,} tokens saves {before[saved]:.4f} bits a token "
+        f"unscaled, {after[saved]:.4f} with them."
     )

@@ -73,13 +73,12 @@ def quantities(study: Study) -> list[Quantity]:
         ]
     if study.proposal.acts:
         after = np.stack(study.scaled_spectrum.horizons_tokens())
-        after = after.max(-1) if after.ndim == 3 else after
         found += [
             Quantity("proposed factor on |A| (times)", "factor on |A| *", of_unit(factors_of(study)), 1.0),
             Quantity(
                 "horizon with the proposed scales (tokens)",
                 "horizon then * tokens",
-                after.max(-1) if after.ndim == 3 else after,
+                of_unit(after),
                 T,
             ),
         ]

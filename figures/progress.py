@@ -37,11 +37,7 @@ def progress(total: int, what: str, unit: str = "tok") -> Generator[Callable[[in
         A function to call with the tokens that have passed.
     """
     with meter(total, what, unit=unit, unit_scale=True) as advance:
-
-        def tick(tokens: int) -> None:
-            advance(tokens)
-
-        yield tick
+        yield advance
 
 
 @contextmanager

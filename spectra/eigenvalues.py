@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .dynamics import Dynamics, Observer
-from .errors import ScaleError
+from .errors import ScaleError, TextError
 from .html_table import html_table
 from .mode_statistics import ModeMoments, ModeStatistics
 
@@ -153,13 +153,14 @@ def spectrum(
         tokens: ids (batch, length); the step sizes are measured on them, each row from a fresh state. Give rows of the
             training length to see the model as it was trained.
         scales: factors that the model runs with; rates and moments are those of the scaled model.
-        observers: see every layer's work on the way.
+        observers: see every layer's work on the way, ``ROWS_AT_ONCE`` rows at a time: positions begin again with each.
 
     Returns:
         The spectrum.
 
     Raises:
         ScaleError: factors with an onset, before and after which there are two spectra.
+        TextError: a text without a row.
     """
     if scales is not None and scales.boundaries():
         raise ScaleError("scales with an onset have two spectra, before it and after it; give factors with onset 0")
@@ -167,6 +168,8 @@ def spectrum(
         rates = tuple(_rates(layer.mixer.A_log.double(), index, scales) for index, layer in enumerate(model.layers()))
         if tokens is None:
             return Spectrum(model.name, model.config.arch, rates)
+        if not tokens.shape[0]:
+            raise TextError("the effective spectrum needs at least one row of tokens")
         observer = ModeStatistics()
         for first in range(0, tokens.shape[0], ROWS_AT_ONCE):
             rows = tokens[first : first + ROWS_AT_ONCE]

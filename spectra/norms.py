@@ -39,6 +39,8 @@ class StateNorms:
     """(lengths, n_layer, batch, nheads, headdim); Mamba-1 has d_inner heads of one channel."""
     conv_l2: Floats
     """(lengths, n_layer, batch, conv_dim): norms of the last d_conv inputs of each convolution channel."""
+    layers: tuple[int, ...] = ()
+    """True index of each layer, where others stand between them; empty where none do."""
 
     def head_l2(self) -> Floats:
         """Return Frobenius norms of the heads' states, (lengths, n_layer, batch, nheads)."""
@@ -61,7 +63,7 @@ class StateNorms:
         for length, of_length in zip(self.lengths_tokens, self.vector_l2, strict=True):
             for layer, values in enumerate(of_length):
                 _, head, channel = np.unravel_index(values.argmax(), values.shape)
-                row: dict[str, Any] = {"layer": layer, "length": length}
+                row: dict[str, Any] = {"layer": self.layers[layer] if self.layers else layer, "length": length}
                 row |= {"max": float(values.max()), "min": float(values.min()), "mean": float(values.mean())}
                 row |= {
                     f"q{q * 100:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
@@ -148,6 +150,21 @@ class StateNormObserver:
         )
 
 
+def check_lengths(tokens: Tokens, lengths: Sequence[int]) -> None:
+    """Refuse lengths that a text does not have.
+
+    Args:
+        tokens: ids, (batch, length).
+        lengths: lengths in tokens.
+
+    Raises:
+        TextError: one is below 1 or beyond the text, or there is none.
+    """
+    room = tokens.shape[1]
+    if not lengths or min(lengths) < 1 or max(lengths) > room:
+        raise TextError(f"lengths {list(lengths)} need a text of {max(lengths, default=1)} tokens; this one has {room}")
+
+
 def state_norms(
     model: Model,
     tokens: Tokens,
@@ -171,9 +188,7 @@ def state_norms(
     Raises:
         TextError: a length is not within the text.
     """
-    room = tokens.shape[1]
-    if not lengths or min(lengths) < 1 or max(lengths) > room:
-        raise TextError(f"lengths {list(lengths)} need a text of {max(lengths, default=1)} tokens; this one has {room}")
+    check_lengths(tokens, lengths)
     observer = StateNormObserver(lengths)
     with torch.no_grad():
         for _ in model.stream(tokens[:, : max(lengths)], intervention=intervention, observers=[observer, *observers]):

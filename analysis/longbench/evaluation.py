@@ -14,7 +14,6 @@ from typing import Any
 from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
 from mambascope.spectra.tokens import Ids
 
-from ..evaluate.methods import needs_calibration
 from ..generation import generate
 from ..methods import Fitted, Method, Setup, Task, fit, setup_of
 from ..methods.foreseen import expected_fit
@@ -156,7 +155,7 @@ class LongBenchJob:
         names = [method.name for method in methods]
         reference = check_names(names, self.reference)
         task = replace(self.fits, tick=tick)
-        fitted = tuple(fit(m, task) if needs_calibration(m.name) else m.fit(task) for m in methods)
+        fitted = tuple(fit(method, task) for method in methods)
         answers = [self._answers(each, asked, tick) for each in fitted for asked in self.asked]
         rows = [_row(each) for each in answers]
         scores = {(each.method, each.asked.task.name): [item.score for item in each.items] for each in answers}
@@ -175,7 +174,7 @@ class LongBenchJob:
 
     def fit_tokens(self, methods: Sequence[Method]) -> float:
         """Estimate the tokens that fitting reads."""
-        return sum(expected_fit(method, self.fits) for method in methods if needs_calibration(method.name))
+        return sum(expected_fit(method, self.fits) for method in methods)
 
     def _answers(self, fitted: Fitted, asked: Asked, tick: Tick) -> Answers:
         items = []

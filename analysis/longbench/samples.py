@@ -79,7 +79,7 @@ def read_samples(data: bytes, task: LongBenchTask, where: str) -> tuple[Sample, 
             continue
         try:
             sample = _sample(line, task, len(found))
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise TextError(f"{where}: line {number}: {error}; expected LongBench's fields for {task.name}") from error
         if seen.setdefault(sample.id, number) != number:
             raise TextError(

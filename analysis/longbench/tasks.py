@@ -6,12 +6,12 @@ Source: LongBench (Bai et al., arXiv 2308.14508), ``config/dataset2prompt.json``
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.hints import nearest
 
 Metric = Literal["f1", "class", "edit"]
 """``f1``: token F1; ``class``: class in the answer; ``edit``: similarity of the first line of code."""
@@ -95,7 +95,7 @@ def find_tasks(names: Sequence[str]) -> tuple[LongBenchTask, ...]:
     """
     for name in names:
         if name not in TASKS:
-            near = difflib.get_close_matches(name.lower(), TASKS, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise RefusedInputError(f"LongBench task {name!r}: {hint}Expected some of {', '.join(TASKS)}")
+            hint = nearest(name, TASKS)
+            near = f"{hint} " if hint else ""
+            raise RefusedInputError(f"LongBench task {name!r}: {near}Expected some of {', '.join(TASKS)}")
     return tuple(task for name, task in TASKS.items() if name in names)

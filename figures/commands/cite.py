@@ -52,10 +52,11 @@ def _method(word: str) -> list[Cited]:
     """Return a method's sources, or say which method or run folder was meant."""
     from mambascope.analysis.cite import cite_methods
     from mambascope.analysis.methods import METHODS, SETS
+    from mambascope.analysis.methods.registry import FORMS
     from mambascope.spectra.errors import RefusedInputError
     from mambascope.spectra.hints import nearest
 
-    if word in SETS or word.partition(":")[0] in {name.partition(":")[0] for name in METHODS} | {"constant", "scales"}:
+    if word in SETS or word.partition(":")[0] in {name.partition(":")[0] for name in (*METHODS, *FORMS)}:
         return cite_methods([word])
     hint = nearest(word, [*run_folders(os.path.dirname(word) or "."), *METHODS, *SETS])
     raise RefusedInputError(

@@ -81,9 +81,8 @@ def _kinds(text: str | None) -> list[str]:
 
 def _chosen(files: list[Named], only: list[str], kinds: list[str], folder: Path) -> list[Named]:
     """Return the files of the given names and formats, or refuse a name that the folder has not."""
-    import difflib
-
     from mambascope.spectra.errors import RefusedInputError
+    from mambascope.spectra.hints import nearest
 
     from ..paper_names import ALIASES, PAPER_NAMES
 
@@ -100,8 +99,7 @@ def _chosen(files: list[Named], only: list[str], kinds: list[str], folder: Path)
         if not these:
             there = sorted({each.paper.key if each.paper else each.stem for each in of_kind})
             made = {paper.key: paper.command for paper in PAPER_NAMES}.get(ALIASES.get(word, word))
-            near = difflib.get_close_matches(word, there, 1)
-            hint = f"mambascope {made} makes it" if made else f"did you mean {near[0]}?" if near else ""
+            hint = f"mambascope {made} makes it" if made else nearest(word, there)
             raise RefusedInputError(
                 f"{folder}: holds no {word!r}{' in these formats' if len(kinds) < len(KINDS) else ''}"
                 f"{'; ' + hint if hint else ''}; it holds {', '.join(there) or 'no figures and no tables'}"
@@ -136,7 +134,9 @@ def _copy(folder: Path, chosen: list[Named], target: Path) -> dict[Named, Path]:
         raise StorageError(target, problem) from problem
     made = {}
     for each in chosen:
-        made[each] = target / each.copy_name
+        path = target / each.copy_name
+        taken = path in made.values()  # a figure's numbers and a table may have one name
+        made[each] = path.with_name(f"{each.file.parent.name}-{path.name}") if taken else path
         with replacing(made[each]) as temporary:
             shutil.copyfile(folder / each.file, temporary)
     return made

@@ -2,7 +2,7 @@
 
 transformers continues a block of tokens from its cache rightly for Mamba-2 layers: such models are fed block by block,
 and the memory grows only with the attention's cache. Its Mamba-1 layers begin every block of several tokens from a zero
-state (checked in tests/parity): such models get the whole text in one forward.
+state (checked in tests/spectra/foreign/test_watched_forward.py): such models get the whole text in one forward.
 
 Nothing in a folder is run: the class is transformers' own, taken by name, from safetensors alone, and what a
 config.json says about code or kernels to load is dropped.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from ..eigenvalues import ROWS_AT_ONCE, Floats, Spectrum, static_spectrum
 from ..errors import TextError
 from ..mode_statistics import ModeStatistics
 from ..model import Tokens
-from ..norms import StateNormObserver, StateNorms
+from ..norms import StateNormObserver, StateNorms, check_lengths
 from .checkpoint import ForeignCheckpoint
 from .forward import ForeignModel
 
@@ -32,13 +31,13 @@ def foreign_spectrum(
             the effective spectrum.
         tokens: ids (batch, length); each row from a fresh state.
         name: how reports call the model. Default: its own.
-        observers: see every Mamba layer's work on the way.
+        observers: see every Mamba layer's work on the way, ``ROWS_AT_ONCE`` rows at a time.
 
     Returns:
         The spectrum; ``layers`` has the true indices.
 
     Raises:
-        TextError: tokens without a model to run.
+        TextError: tokens without a model to run, or no row of them.
     """
     checkpoint = source.checkpoint if isinstance(source, ForeignModel) else source
     found = static_spectrum(checkpoint, name=name)
@@ -47,6 +46,8 @@ def foreign_spectrum(
         return found
     if not isinstance(source, ForeignModel):
         raise TextError("the effective spectrum needs a model that runs: ForeignModel.load(checkpoint)")
+    if not tokens.shape[0]:
+        raise TextError("the effective spectrum needs at least one row of tokens")
     statistics = ModeStatistics()
     for first in range(0, tokens.shape[0], ROWS_AT_ONCE):
         source.watch(tokens[first : first + ROWS_AT_ONCE], [statistics, *observers])
@@ -63,22 +64,9 @@ def _bias_steps(checkpoint: ForeignCheckpoint) -> tuple[Floats, ...]:
     return tuple(np.clip(np.logaddexp(0, bias), *config.dt_limit) for bias in biases)
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignStateNorms(StateNorms):
-    """State norms of the Mamba layers among others; ``n_layer`` in the shapes counts the Mamba layers."""
-
-    layers: tuple[int, ...]
-    """True index of each."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of ``StateNorms`` with the layers' true indices."""
-        rows = StateNorms(self.name, self.lengths_tokens, self.vector_l2, self.conv_l2).rows()
-        return [row | {"layer": self.layers[row["layer"]]} for row in rows]
-
-
 def foreign_state_norms(
     model: ForeignModel, tokens: Tokens, lengths: Sequence[int], *, observers: Sequence[Observer] = ()
-) -> ForeignStateNorms:
+) -> StateNorms:
     """Measure state norms at several lengths by watching the model's own forward once.
 
     Args:
@@ -88,15 +76,12 @@ def foreign_state_norms(
         observers: see every Mamba layer's work on the way.
 
     Returns:
-        The norms.
+        The norms of the Mamba layers, with their true indices.
 
     Raises:
         TextError: a length is not within the text.
     """
-    room = tokens.shape[1]
-    if not lengths or min(lengths) < 1 or max(lengths) > room:
-        raise TextError(f"lengths {list(lengths)} need a text of {max(lengths, default=1)} tokens; this one has {room}")
+    check_lengths(tokens, lengths)
     observer = StateNormObserver(lengths)
     model.watch(tokens[:, : max(lengths)], [observer, *observers])
-    found = observer.result(model.name)
-    return ForeignStateNorms(found.name, found.lengths_tokens, found.vector_l2, found.conv_l2, model.checkpoint.layers)
+    return replace(observer.result(model.name), layers=model.checkpoint.layers)

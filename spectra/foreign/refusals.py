@@ -20,6 +20,16 @@ NAMES = {
 }
 """The ``model_type`` of every family whose layout is known, and what people call it."""
 
+FAMILY_ARCHITECTURES = {
+    "falcon_mamba": "mamba",
+    "jamba": "mamba",
+    "zamba2": "mamba2",
+    "bamba": "mamba2",
+    "nemotron_h": "mamba2",
+    "granitemoehybrid": "mamba2",
+}
+"""Which Mamba the layers of a family are."""
+
 WORKS = (
     "what works on it: `mambascope spectrum` (from its A_log), `mambascope norms` and `spectrum --text` (transformers "
     "runs the model and is watched), `mambascope propose` (likewise), "

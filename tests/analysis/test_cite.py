@@ -9,6 +9,7 @@ from mambascope.analysis.cite import arch_of, cite_core, cite_methods, cite_run,
 from mambascope.analysis.methods.citations import CITATIONS
 from mambascope.analysis.runs import InputFile, RunFolder
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.foreign.refusals import FAMILY_ARCHITECTURES, NAMES
 from mambascope.spectra.zoo import FOLDER, text_files
 
 PAPER, MAMBA, MAMBA2 = "lu2025mambamodulation", "gu2023mamba", "dao2024transformers"
@@ -54,7 +55,6 @@ def test_an_evaluation_cites_model_and_methods(made):
         ({"verb": "spectrum", "model": "/gone"}, {MAMBA, MAMBA2, TORCH}),
         ({"verb": "evaluate", "task": "passkey", "model": "mamba-tiny"}, {MAMBA, TORCH, "benkish2024decimamba"}),
         ({"verb": "evaluate", "task": "longbench", "model": "mamba-tiny"}, {MAMBA, TORCH, "bai2023longbench"}),
-        ({"verb": "evaluate", "task": "lm-eval", "model": "mamba-tiny"}, {MAMBA, TORCH, "eval-harness"}),
         (
             {"verb": "calibrate", "model": "mamba-tiny", "plan": {"method": "spsa", "kind": "dt"}},
             {MAMBA, TORCH, "spall1992spsa", "azizi2025mambaextend"},
@@ -157,7 +157,8 @@ def test_architectures_are_read_from_config_json_alone(tmp_path):
         ({"ssm_cfg": {"layer": "Mamba2"}}, "mamba2"),
         ({"ssm_cfg": {}}, "mamba"),
         ({"ssm_cfg": None}, "mamba"),
-        ({"model_type": "jamba"}, None),
+        *(({"model_type": family}, arch) for family, arch in FAMILY_ARCHITECTURES.items()),
+        ({"model_type": "llama"}, None),
         ([], None),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
@@ -182,3 +183,7 @@ def test_entries_are_whole():
         assert fields["title"]
         text = citation.bibtex()
         assert text.count("{") == text.count("}")
+
+
+def test_every_known_family_has_its_architecture():
+    assert FAMILY_ARCHITECTURES.keys() == NAMES.keys()

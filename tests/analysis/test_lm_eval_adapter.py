@@ -285,12 +285,18 @@ def test_the_model_is_registered_on_import_and_lengths_are_refused_that_would_be
         lm_eval_scores(folder, ["niah_single_1"], lengths=[1024, 4096], max_length=2048, device="cpu")
 
 
-def test_code_in_a_models_folder_is_not_run(folder):
-    _refuse_code(folder)
+@pytest.mark.parametrize("key", ["auto_map", "auto\\u005fmap"])
+def test_code_in_a_models_folder_is_not_run(folder, key):
     path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}))
-    with pytest.raises(UnsafeCheckpointError, match=r"tokenizer_config\.json: names code \(auto_map\)"):
-        _refuse_code(folder)
+    before = path.read_text()
+    _refuse_code(folder)
+    named = f'{{"{key}": {{"AutoTokenizer": ["own.Tokenizer", null]}}, '
+    path.write_text(named + before.lstrip()[1:])
+    try:
+        with pytest.raises(UnsafeCheckpointError, match=r"tokenizer_config\.json: names code \(auto_map\)"):
+            _refuse_code(folder)
+    finally:
+        path.write_text(before)
 
 
 def test_the_module_has_nothing_else():

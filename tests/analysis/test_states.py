@@ -66,6 +66,12 @@ def test_no_flipped_byte_is_taken_for_the_state(tmp_path):
         assert "start over with --fresh" in told
         refused += 1
     assert refused > 0.9 * len(whole)
+    both = bytearray(whole)
+    both[whole.index(b'"about"') + 1] ^= 1  # the key of the seal, and a number
+    both[-1] ^= 1
+    path.write_bytes(both)
+    with pytest.raises(StateError, match="its hash does not fit"):
+        read_state(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x80\x02]q\x00.", b"\0" * 64])

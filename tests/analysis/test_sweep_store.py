@@ -70,6 +70,15 @@ def test_a_result_takes_the_place_of_its_failure(store):
     assert store.failure(KEY) is None
 
 
+def test_what_is_done_has_no_failure_even_where_a_killed_writer_left_one(store):
+    store.put_failure(FACTS, Failure("A", "b", 4), 1)
+    (left,) = (path for path in store.folder.rglob("*.json") if "failed" in path.parts)
+    stale = left.read_bytes()
+    store.put_cell(FACTS, {})
+    left.write_bytes(stale)  # killed after the result was written and before this was removed
+    assert store.failure(KEY) is None
+
+
 def test_a_fit_comes_back_with_its_arrays(store):
     arrays = {"b": np.arange(6.0).reshape(2, 3).T, "a": np.array([1, 2], np.int64)}
     fitted = Fitted(

@@ -3,8 +3,15 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
+from mambascope.analysis.breakdown import breakdown
+from mambascope.analysis.diagnosis import diagnose
+from mambascope.analysis.proposal import propose
 from mambascope.figures.answers import answers, card
+from mambascope.figures.head_map import quantities
+from mambascope.spectra.loading import load
+from mambascope.spectra.zoo import text_files
 
 from .conftest import T, make_study
 
@@ -17,7 +24,7 @@ def test_a_broken_model_is_told_with_its_own_numbers():
     tau = np.concatenate([v.ravel() for v in study.proposal.diagnosis.spectrum.horizons_tokens()])
     assert f"{(tau > T).mean():.0%} of its modes remember more than the {T} tokens" in told["Why?"]
     assert f"{study.best_constant:g}" in told["What do the scales change?"]
-    assert "Memory beyond the training length" in told["What do they give up?"]
+    assert told["What do they give up?"].startswith("Memory: of a state's energy ")
 
 
 def test_what_the_scales_cost_inside_is_measured_within_the_training_length():
@@ -49,3 +56,36 @@ def test_a_hostile_name_is_escaped():
     html = card(make_study(name="<b>x"), '"a')
     assert "<b>x" not in html
     assert "&lt;b&gt;x" in html
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """A bundled model whose writes were measured, in the study of another."""
+    ids = np.stack([np.frombuffer(path.read_bytes(), np.uint8)[:1024] for path in text_files("calibration")[:2]])
+    found = diagnose(load("mamba2-tiny"), ids, train_length=256, target_length=1024, writes=True)
+    return dataclasses.replace(make_study(), proposal=propose(found))
+
+
+def test_heads_are_counted_and_named_by_their_measured_growth(measured):
+    found = breakdown(measured.proposal.diagnosis)
+    growth = found.growth()
+    told = dict(answers(measured))["Which heads?"]
+    assert told.startswith(f"{(growth >= 2).sum()} of 40 grow 2 times or more from 256 to 1,024 tokens")
+    layer, head = np.unravel_index(growth.argmax(), growth.shape)
+    assert f"most: layer {layer} head {head} (" in told
+
+
+def test_the_map_tells_measured_growth_from_predicted(measured):
+    found, by_name = breakdown(measured.proposal.diagnosis), {q.name: q.values for q in quantities(measured)}
+    for name, values in by_name.items():
+        if "measured" in name:
+            np.testing.assert_array_equal(values, found.growth())
+        elif "predicted" in name:
+            np.testing.assert_array_equal(values, found.predicted_growth())
+    assert not np.allclose(found.growth(), found.predicted_growth(), rtol=0.05)
+
+
+def test_scales_that_harm_are_not_told_as_a_gain():
+    told = dict(answers(make_study(harm=0.0)))
+    assert "falls" not in told["What do the scales change?"]
+    assert told["Why not?"].endswith(("stays in range.", "which the layers after it bear."))

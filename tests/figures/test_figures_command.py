@@ -1,6 +1,7 @@
 """``mambascope figures``: what a run holds, by the paper's names or ours, unchanged, and nothing else."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,14 @@ def test_the_run_folder_itself_is_no_target(finished, capsys):
 def test_another_folder_is_no_run(tmp_path, capsys):
     assert main(["figures", str(tmp_path)]) == 3
     assert "manifest.json" in capsys.readouterr().err
+
+
+def test_a_figures_numbers_and_a_table_of_one_name_are_both_copied(tmp_path, capsys):
+    from mambascope.analysis.runs import RunFolder
+
+    with RunFolder.open(tmp_path / "run", command={"verb": "forecast"}, seed=0) as run:
+        for name in ("figures/forecast.csv", "tables/forecast.csv"):
+            run.output(name).write_text(name)
+    assert main(["figures", str(tmp_path / "run"), "-o", str(tmp_path / "copies"), "--json"]) == 0
+    files = [row["file"] for row in json.loads(capsys.readouterr().out)["files"]]
+    assert sorted(Path(file).read_text() for file in files) == ["figures/forecast.csv", "tables/forecast.csv"]

@@ -70,7 +70,10 @@ def test_a_bad_line_is_named(task, bad, told):
         read(TASKS[task], good, bad)
 
 
-@pytest.mark.parametrize("bad", [b"{", b'{"input": "\xff"}', b"null", b'{"input": "\\ud800"}'])
+DEEP = pytest.param(b'{"x": ' + b"[" * 100_000, id="deep")
+
+
+@pytest.mark.parametrize("bad", [b"{", b'{"input": "\xff"}', b"null", b'{"input": "\\ud800"}', DEEP])
 def test_what_is_no_json_is_named(bad):
     with pytest.raises(TextError, match=r"^x: line 3: "):
         read_samples(jsonl(line("qasper")) + b"\n" + bad + b"\n", QASPER, "x")
