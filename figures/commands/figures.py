@@ -132,7 +132,7 @@ def _copy(folder: Path, chosen: list[Named], target: Path) -> dict[Named, Path]:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise StorageError(target, problem) from problem
-    made = {}
+    made: dict[Named, Path] = {}
     for each in chosen:
         path = target / each.copy_name
         taken = path in made.values()  # a figure's numbers and a table may have one name
