@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from mambascope.spectra.checkpoint import Checkpoint
 from mambascope.spectra.dynamics import Intervention
 from mambascope.spectra.errors import TextError
 from mambascope.spectra.loading import tokenizer_file
-from mambascope.spectra.model import Block, Model
+from mambascope.spectra.model import Model
 from mambascope.spectra.state import StreamState
 
 from .texts import Tick, token_counter
@@ -72,23 +73,14 @@ def generate(
     Raises:
         TextError: the prompt is empty.
     """
-    if not len(prompt):
-        raise TextError("the prompt is empty; give at least one token")
     observers = () if tick is None else (token_counter(tick),)
-    block: Block | None = None
-    for each in model.stream(prompt[None], state=state, intervention=intervention, observers=observers):
-        block = each
     written: list[int] = []
-    while len(written) < limit:
-        assert block is not None
-        best = (block.hidden[:, -1:] @ block.head.T).argmax(-1)  # (1, 1)
-        if int(best) in end:
+    for ids in islice(model.greedy(prompt[None], state=state, intervention=intervention, observers=observers), limit):
+        if int(ids) in end:
             return Generated(tuple(written), ended=True)
-        written.append(int(best))
+        written.append(int(ids))
         if stop is not None and stop(written):
             return Generated(tuple(written), ended=True)
-        if len(written) < limit:  # what follows the last token is not asked for
-            block = next(model.stream(best, state=block.state, intervention=intervention, observers=observers))
     return Generated(tuple(written), ended=False)
 
 

@@ -5,9 +5,11 @@ Source: state-spaces/mamba (MixerModel, MambaLMHeadModel).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -230,6 +232,41 @@ class Model(nn.Module):
             )
         return ids
 
+    def greedy(
+        self,
+        tokens: Tokens,
+        *,
+        intervention: Intervention | None = None,
+        state: StreamState | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Iterator[Tensor]:
+        """Continue a prompt by its likeliest token, one at a time, without end, through the same layers as a prefill.
+
+        Args:
+            tokens: prompt, (batch, length), at least one token.
+            intervention: rewrites the dynamics in the prompt and in every step alike.
+            state: state before the prompt; zeros if left out.
+            observers: see every layer's work.
+
+        Returns:
+            Ids, (batch, 1) each; a step is run when the next are asked for.
+
+        Raises:
+            TextError: the prompt is empty.
+        """
+        if tokens.shape[1] == 0:
+            raise TextError("the prompt is empty; give at least one token")
+        run = partial(self.stream, intervention=intervention, observers=observers)
+
+        def steps() -> Iterator[Tensor]:
+            (block,) = deque(run(tokens, state=state), maxlen=1)
+            while True:
+                ids = (block.hidden[:, -1:] @ block.head.T).argmax(-1)
+                yield ids
+                block = next(run(ids, state=block.state))
+
+        return steps()
+
     @torch.no_grad()
     def generate(
         self,
@@ -239,7 +276,7 @@ class Model(nn.Module):
         intervention: Intervention | None = None,
         state: StreamState | None = None,
     ) -> Tensor:
-        """Continue a prompt greedily, one token at a time, through the same layers as a prefill.
+        """Continue a prompt greedily.
 
         Args:
             tokens: prompt, (batch, length), at least one token.
@@ -253,16 +290,7 @@ class Model(nn.Module):
         Raises:
             TextError: the prompt is empty.
         """
-        if tokens.shape[1] == 0:
-            raise TextError("the prompt is empty; give at least one token")
-        block: Block | None = None
-        for each in self.stream(tokens, state=state, intervention=intervention):
-            block = each
-        assert block is not None
-        added: list[Tensor] = []
-        while len(added) < steps:
-            added.append((block.hidden[:, -1:] @ block.head.T).argmax(-1))  # (batch, 1)
-            block = next(self.stream(added[-1], state=block.state, intervention=intervention))
+        added = list(islice(self.greedy(tokens, intervention=intervention, state=state), steps))
         return torch.cat(added, dim=1) if added else torch.empty(tokens.shape[0], 0, dtype=torch.long)
 
 

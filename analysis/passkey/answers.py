@@ -21,7 +21,7 @@ from mambascope.spectra.checkpoint import Checkpoint
 from mambascope.spectra.dynamics import Intervention, WholePrompt
 from mambascope.spectra.errors import RefusedInputError, TextError
 from mambascope.spectra.loading import encoder_of, tokenizer_file
-from mambascope.spectra.model import Block, Model
+from mambascope.spectra.model import Model
 from mambascope.spectra.scales import Scales
 from mambascope.spectra.state import StreamState
 from mambascope.spectra.tokens import encode_bytes
@@ -169,14 +169,8 @@ def generate_answers(
     for first in range(0, len(tokens), batch):
         rows = tokens[first : first + batch]
         before = None if state is None else state.repeated(len(rows))
-        added: list[Tensor] = []
-        block: Block | None = None
-        for each in model.stream(rows, state=before, intervention=intervention):
-            block = each
-        while len(added) < ANSWER_TOKENS and block is not None:
-            added.append((block.hidden[:, -1:] @ block.head.T).argmax(-1))  # (rows, 1)
-            block = next(model.stream(added[-1], state=block.state, intervention=intervention))
-        found += [decode(row) for row in torch.cat(added, dim=1).tolist()]
+        added = model.generate(rows, ANSWER_TOKENS, intervention=intervention, state=before)
+        found += [decode(row) for row in added.tolist()]
     return found
 
 

@@ -251,7 +251,7 @@ FAULTS = table(
     ),
     (
         "answers-from-the-first-position",
-        "analysis/passkey/answers.py",
+        "spectra/model.py",
         "(block.hidden[:, -1:] @ block.head.T)",
         "(block.hidden[:, :1] @ block.head.T)",
         "an answer starts from the prompt's first position",
