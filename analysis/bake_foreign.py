@@ -21,12 +21,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
+from mambascope.spectra.config import Config
 from mambascope.spectra.errors import CheckpointError, MambascopeError, ScaleError
 from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
 from mambascope.spectra.foreign.refusals import NAMES
@@ -37,7 +39,7 @@ from .atomic import replacing, write_bytes, write_json
 from .bake_card import card_text
 from .bake_files import RECORD, described, finished
 from .bake_shards import copy_shard, index_bytes
-from .folds import LayerFold
+from .folds import LayerFold, plan_folds
 from .runs import RunFolder
 
 RATES_LIMIT = 1e-5
@@ -63,29 +65,18 @@ def plan_foreign(scales: Scales, checkpoint: ForeignCheckpoint) -> tuple[LayerFo
     Raises:
         ScaleError: they do not fit, have an onset, or are of kind ``dt`` on Mamba-2 layers.
     """
-    config, family = checkpoint.config, NAMES[checkpoint.foreign.model_type]
-    acting = [f for f in scales.check(config).factors if bool((f.values != 1).any())]
-    if late := [f for f in acting if f.onset_tokens > 0]:
-        raise ScaleError(
-            f"factors of kind {late[0].kind!r} act from token {late[0].onset_tokens} on: weights are the same at every "
-            "position, so an onset cannot be baked; propose scales without onset"
-        )
-    if config.arch == "mamba2" and any(f.kind == "dt" for f in acting):
+    family = NAMES[checkpoint.foreign.model_type]
+
+    def write(_: Tensor, __: int, config: Config) -> Literal["out_proj"]:
+        if config.arch == "mamba":
+            return "out_proj"
         raise ScaleError(
             f"dt factors on {family}: its Mamba-2 layers have a gated norm after the scan, which takes a factor of a "
             "whole group of heads away but for its epsilon and lets none of a single head through, so no weights "
             "express them exactly; use kind 'a' (decay only)"
         )
-    plans = []
-    for k in range(config.n_layer):
-        here = [(f.kind, f.values if f.values.dim() == 0 else f.values[k]) for f in acting]
-        dt = torch.ones(config.dt_width, dtype=torch.float64)
-        for kind, s in here:
-            if kind == "dt":
-                dt = dt * s
-        rates = tuple((kind, s) for kind, s in here if kind != "dt" and bool((s != 1).any()))
-        plans.append(LayerFold(rates, dt, "none" if bool((dt == 1).all()) else "out_proj"))
-    return tuple(plans)
+
+    return plan_folds(scales, checkpoint.config, write)
 
 
 @dataclass(frozen=True)

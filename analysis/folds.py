@@ -20,7 +20,7 @@ Source: ours; each is held against the scaled model in tests/analysis/test_bake.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from mambascope.spectra.config import Config
 from mambascope.spectra.errors import ScaleError
-from mambascope.spectra.scales import Factor, Kind, Scales
+from mambascope.spectra.scales import Kind, Scales
 
 Exactness = Literal["exact", "rounded", "norm_eps"]
 """``exact`` up to the last digits of float32, ``rounded`` to a 16-bit type, ``norm_eps`` but for a norm's epsilon."""
@@ -133,12 +133,44 @@ class LayerFold:
         return self.dt if width == len(self.dt) else self.dt.repeat_interleave(config.headdim)
 
 
-def plan_folds(scales: Scales, config: Config) -> tuple[LayerFold, ...]:
+def own_write(dt: Tensor, layer: int, config: Config) -> Write:
+    """Return where a layer of our own architectures takes its factors on dt.
+
+    Args:
+        dt: the factors, not all 1, (nheads,) or (d_inner,).
+        layer: index of the layer.
+        config: shape of the model.
+
+    Returns:
+        What changes beside ``A_log``.
+
+    Raises:
+        ScaleError: heads under one gated norm have different factors.
+    """
+    if config.arch == "mamba":
+        return "B" if _one(dt) else "out_proj"
+    if not config.rmsnorm:
+        return "out_proj"
+    for group, of_group in enumerate(dt.view(config.ngroups, -1)):
+        if not _one(of_group):
+            unit = "layer" if config.ngroups == 1 else f"group of {len(of_group)} heads (here group {group})"
+            raise ScaleError(
+                f"layer {layer}: dt factors from {float(of_group.min()):g} to {float(of_group.max()):g} under one "
+                f"gated norm: it mixes its heads, so only one dt factor for each {unit} can be baked; use one for "
+                "each layer, use kind 'a' (every head its own, decay only), or give these at run time (--scales)"
+            )
+    return "norm"
+
+
+def plan_folds(
+    scales: Scales, config: Config, write: Callable[[Tensor, int, Config], Write] = own_write
+) -> tuple[LayerFold, ...]:
     """Find how scales go into the weights of every layer.
 
     Args:
         scales: the factors.
         config: shape of the model.
+        write: says where a layer takes factors on dt, or refuses them, as ``own_write`` does.
 
     Returns:
         One plan a layer.
@@ -152,31 +184,16 @@ def plan_folds(scales: Scales, config: Config) -> tuple[LayerFold, ...]:
             f"factors of kind {late[0].kind!r} act from token {late[0].onset_tokens} on: weights are the same at every "
             "position, so an onset cannot be baked; propose scales without onset, or give them at run time (--scales)"
         )
-    return tuple(_plan_layer(acting, layer, config) for layer in range(config.n_layer))
-
-
-def _plan_layer(factors: list[Factor], layer: int, config: Config) -> LayerFold:
-    here = [(f.kind, f.values if f.values.dim() == 0 else f.values[layer]) for f in factors]
-    rates = tuple((kind, s) for kind, s in here if kind != "dt" and bool((s != 1).any()))
-    dt = torch.ones(config.dt_width, dtype=torch.float64)
-    for kind, s in here:
-        if kind == "dt":
-            dt = dt * s
-    if bool((dt == 1).all()):
-        return LayerFold(rates, dt, "none")
-    if config.arch == "mamba":
-        return LayerFold(rates, dt, "B" if _one(dt) else "out_proj")
-    if not config.rmsnorm:
-        return LayerFold(rates, dt, "out_proj")
-    for group, of_group in enumerate(dt.view(config.ngroups, -1)):
-        if not _one(of_group):
-            unit = "layer" if config.ngroups == 1 else f"group of {len(of_group)} heads (here group {group})"
-            raise ScaleError(
-                f"layer {layer}: dt factors from {float(of_group.min()):g} to {float(of_group.max()):g} under one "
-                f"gated norm: it mixes its heads, so only one dt factor for each {unit} can be baked; use one for "
-                "each layer, use kind 'a' (every head its own, decay only), or give these at run time (--scales)"
-            )
-    return LayerFold(rates, dt, "norm")
+    plans = []
+    for layer in range(config.n_layer):
+        here = [(f.kind, f.values if f.values.dim() == 0 else f.values[layer]) for f in acting]
+        rates = tuple((kind, s) for kind, s in here if kind != "dt" and bool((s != 1).any()))
+        dt = torch.ones(config.dt_width, dtype=torch.float64)
+        for kind, s in here:
+            if kind == "dt":
+                dt = dt * s
+        plans.append(LayerFold(rates, dt, "none" if bool((dt == 1).all()) else write(dt, layer, config)))
+    return tuple(plans)
 
 
 def _one(values: Tensor) -> bool:

@@ -11,7 +11,6 @@ Whatever a result depends on is here and not on the command line.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.hints import nearest
 
 from .methods import SETS, Method, find_method
 from .methods.on_passkey import ON_PASSKEY
@@ -160,8 +160,8 @@ def _refuse_unknown(path: Path, text: str, found: Mapping[str, Any]) -> None:
         known = [field.name for field in msgspec.structs.fields(struct)]
         for key in of if isinstance(of, Mapping) else ():
             if key not in known:
-                near = difflib.get_close_matches(key, known, 1)
-                hint = f"did you mean {near[0]}? " if near else ""
+                near = nearest(key, known)
+                hint = f"{near} " if near else ""
                 where = f" in [{table}]" if table else ""
                 raise RefusedInputError(
                     f"{path}{_at(_line(text, table, key))}: unknown key {key!r}{where}: {hint}"
