@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 SCAN_COPIES = 4
 """Arrays of a Mamba-1 scan's size, tokens times d_inner times d_state, that transformers holds at once. From
 `make bench`: 3.9 GB at 32,768 tokens, 512 channels and d_state 16 are 3.6 of them."""
-CHUNK_TOKENS = 256
-"""Tokens that a Mamba-2 chunk spans in these families at most."""
+CHUNK_TOKENS, CHUNK_COPIES = 256, 4
+"""Tokens of a Mamba-2 chunk as these families are published, and float32 arrays of a chunk that are held at once: decays,
+their products with the scores, inputs, states. Counted, not measured; a config.json may ask for larger chunks."""
 
 
 def open_source(argument: str, args: argparse.Namespace) -> Source:
@@ -95,7 +96,10 @@ def plan_watched(
     if c.arch == "mamba":
         tokens, each = rows * length, SCAN_COPIES * c.d_inner * c.d_state * 4
     else:
-        tokens, each = min(rows * length, BLOCK_TOKENS), 4 * c.nheads * 4 * (CHUNK_TOKENS + c.headdim + 2 * c.d_state)
+        tokens, each = (
+            min(rows * length, BLOCK_TOKENS),
+            4 * CHUNK_COPIES * c.nheads * (CHUNK_TOKENS + c.headdim + 2 * c.d_state),
+        )
     parts = {
         "weights": sum(math.prod(entry.shape) * wide for entry in entries),
         f"a scan of {tokens:,} tokens": tokens * each,

@@ -65,7 +65,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--limit", type=int, metavar="N", help="only the first samples of a task. Default: all")
     group.add_argument("--words", type=words, metavar="A..B", help="only samples of so many words, as the files say")
     group.add_argument(
-        "--longbench-e", action="store_true", default=None, help="read LongBench-E (qasper_e.jsonl and so on)"
+        "--longbench-e",
+        action="store_true",
+        default=None,
+        help="read LongBench-E (qasper_e.jsonl and so on); scores are means over all lengths, not one a range of lengths",
     )
 
 
