@@ -25,8 +25,8 @@ SCAN_COPIES = 4
 """Arrays of a Mamba-1 scan's size, tokens times d_inner times d_state, that transformers holds at once. From
 `make bench`: 3.9 GB at 32,768 tokens, 512 channels and d_state 16 are 3.6 of them."""
 CHUNK_TOKENS, CHUNK_COPIES = 256, 4
-"""Tokens of a Mamba-2 chunk as these families are published, and float32 arrays of a chunk that are held at once: decays,
-their products with the scores, inputs, states. Counted, not measured; a config.json may ask for larger chunks."""
+"""Tokens of a Mamba-2 chunk as these families are published, and float32 arrays of a chunk that are held at once:
+decays, their products with the scores, inputs, states. Counted, not measured; a config.json may ask for more."""
 
 
 def open_source(argument: str, args: argparse.Namespace) -> Source:

@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--longbench-e",
         action="store_true",
         default=None,
-        help="read LongBench-E (qasper_e.jsonl and so on); scores are means over all lengths, not one a range of lengths",
+        help="read LongBench-E (qasper_e.jsonl and so on); scores are means over all lengths, not by range",
     )
 
 
