@@ -18,6 +18,7 @@ from mambascope.spectra.checkpoint import Checkpoint
 from mambascope.spectra.config import Config
 from mambascope.spectra.errors import MambascopeError
 from mambascope.spectra.model import BLOCK_TOKENS, SHORTEST_BLOCK, Model
+from mambascope.spectra.pipeline import held_bytes, threads_for
 from mambascope.spectra.state import StreamState
 
 from . import resource_formulas as formulas
@@ -148,6 +149,7 @@ def need_of(name: str, checkpoint: Checkpoint, work: Work, *, dtype: torch.dtype
         "weights": formulas.weight_bytes(config, dtype),
         "states": round(max(work.states, 2 * work.rows) * formulas.state_bytes(config, dtype)),
         f"{whole} of {tokens:,} tokens": formulas.pass_bytes(config, dtype, tokens),
+        "blocks in other threads": _in_threads(config, dtype, usual) if device == "cpu" else 0,
         "logits": formulas.logits_bytes(config, dtype, work.rows) if work.logits else 0,
         "a gradient's graph": formulas.graph_bytes(config, work.graph_tokens),
         "training all weights": TRAINING_COPIES * formulas.weight_bytes(config, torch.float32) if work.trains else 0,
@@ -157,6 +159,12 @@ def need_of(name: str, checkpoint: Checkpoint, work: Work, *, dtype: torch.dtype
     }
     loading = formulas.loading_bytes(checkpoint, dtype)
     return Need(name, parts, loading, (*_narrower(config, dtype), *work.remedies))
+
+
+def _in_threads(config: Config, dtype: torch.dtype, tokens: int) -> int:
+    threads = threads_for(config, tokens)
+    held = held_bytes(config, tokens, threads) if threads > 1 else 0
+    return (threads - 1) * formulas.pass_bytes(config, dtype, tokens) + held
 
 
 def _narrower(config: Config, dtype: torch.dtype) -> tuple[str, ...]:
@@ -203,7 +211,20 @@ def tokens_per_second(model: Model, work: Work, warm_up_s: float = WARM_UP_S) ->
             break
         length = min(2 * length, most)
     again = [] if 2 * seconds > warm_up_s else [_timed(model, ids[:, :length], state, work.logits) for _ in range(2)]
-    return work.rows * length / statistics.median([seconds, *again])
+    alone = work.rows * length / statistics.median([seconds, *again])
+    threads = threads_for(model.config, work.rows * length) if model.device.type == "cpu" else 1
+    if threads == 1 or work.longest_tokens <= threads * length or (threads + 4) * seconds > 2 * warm_up_s:
+        return alone
+    return max(alone, _timed_in_threads(model, ids[:, :length], threads + 4, work.logits))
+
+
+def _timed_in_threads(model: Model, ids: Tensor, blocks: int, logits: bool) -> float:
+    """Return tokens a second of a stream whose layers are shared among threads."""
+    begin = time.perf_counter()
+    for block in model.stream(ids.repeat(1, blocks), block_length=ids.shape[1]):
+        if logits:
+            block_bits(block.hidden, block.head, block.tokens)
+    return blocks * ids.numel() / (time.perf_counter() - begin)
 
 
 def _timed(model: Model, ids: Tensor, state: StreamState, logits: bool) -> float:

@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .block import Block
     from .checkpoint import Checkpoint, bundled_models, open_checkpoint
     from .config import Config
     from .eigenvalues import Spectrum, spectrum, static_spectrum
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from .foreign.forward import ForeignModel
     from .foreign.measures import foreign_spectrum, foreign_state_norms
     from .loading import load, read_texts
-    from .model import Block, Model
+    from .model import Model
     from .norms import StateNorms, state_norms, table1
     from .scales import Factor, Scales, scaling
     from .traces import Trace, TraceRecorder
 
 _HOME = {
-    "Block": "model",
+    "Block": "block",
     "Checkpoint": "checkpoint",
     "Config": "config",
     "Factor": "scales",

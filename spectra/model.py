@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
@@ -16,11 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .block import Block, Passing, check_finite
 from .config import Config
-from .dynamics import Dynamics, Intervention, Observation, Observer, WholePrompt
-from .errors import NonFiniteStateError, ScaleError, TextError
+from .dynamics import Intervention, Observer, WholePrompt
+from .errors import TextError
 from .mamba import Mamba
 from .mamba2 import Mamba2
+from .pipeline import passed_on, shares, threads_for
 from .rmsnorm import RMSNorm
 from .scales import Scales
 from .state import LayerState, StreamState
@@ -33,31 +34,6 @@ mamba2-130m and mamba-130m with a third of the memory (1.1 and 1.3 GB); 2,048 ga
 SHORTEST_BLOCK = 64
 
 Tokens = Tensor | npt.NDArray[np.integer]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """What the model made of one block of tokens."""
-
-    start: int
-    """Position of the block's first token."""
-    stop: int
-    """Position after its last token."""
-    tokens: Tensor
-    """The block's ids, (batch, length)."""
-    hidden: Tensor
-    """Output of the final norm, (batch, length, d_model)."""
-    kept: Tensor | None
-    """Which of the block's tokens ``hidden`` is of, (batch, length of hidden), where an intervention let others end
-    behind a layer; None for all."""
-    state: StreamState
-    """State after the block."""
-    head: Tensor
-    """Weight of the output head, (vocab_size, d_model)."""
-
-    def logits(self) -> Tensor:
-        """Compute the logits, (batch, length, vocab_size); nothing is computed for who does not ask."""
-        return self.hidden @ self.head.T
 
 
 class Layer(nn.Module):
@@ -141,22 +117,30 @@ class Model(nn.Module):
             The block's hidden states, its logits on demand, and the state after it.
         """
         state = self.zero_state(tokens.shape[0]) if state is None else state
-        start, stop = state.position, state.position + tokens.shape[1]
-        residual = self.backbone.embedding(tokens).to(self.state_dtype)  # as the released models keep it
-        after: list[LayerState] = []
-        kept: Tensor | None = None
-        for index, layer in enumerate(self.layers()):
-            rule = None if intervention is None else partial(_apply, intervention, index, start)
-            mixed, layer_state, (dynamics, B, x) = layer.mixer(layer.norm(residual), state.layers[index], rule)
-            residual = residual + mixed
-            after.append(layer_state)
+        passing = self._embedded(tokens, state.position, state.layers)
+        for index in range(self.config.n_layer):
+            self._through([index], passing, intervention, watched=bool(observers))
             for observer in observers:
-                observer.update(Observation(index, start, stop, dynamics, B, x, layer_state))
-            if isinstance(intervention, WholePrompt) and (chosen := intervention.kept(index, start)) is not None:
-                residual = residual.gather(1, chosen[..., None].expand(-1, -1, residual.shape[-1]))
-                kept = chosen if kept is None else kept.gather(1, chosen)
-        hidden = self.backbone.norm_f(residual)
-        return Block(start, stop, tokens, hidden, kept, StreamState(stop, tuple(after)), self.lm_head.weight)
+                observer.update(passing.seen[-1])
+            passing.seen.clear()
+        return self._block(passing)
+
+    def _embedded(self, ids: Tensor, start: int, before: Sequence[LayerState]) -> Passing:
+        residual = self.backbone.embedding(ids).to(self.state_dtype)  # as the released models keep it
+        return Passing(ids, start, residual, list(before))
+
+    def _through(
+        self, layers: Iterable[int], passing: Passing, intervention: Intervention | None, *, watched: bool
+    ) -> None:
+        stack = self.layers()
+        for index in layers:
+            passing.through(index, stack[index], intervention, watched=watched)
+
+    def _block(self, passing: Passing) -> Block:
+        stop = passing.start + passing.tokens.shape[1]
+        hidden = self.backbone.norm_f(passing.residual)
+        state = StreamState(stop, tuple(passing.layers))
+        return Block(passing.start, stop, passing.tokens, hidden, passing.kept, state, self.lm_head.weight)
 
     def stream(
         self,
@@ -197,18 +181,72 @@ class Model(nn.Module):
         changes = () if intervention is None else intervention.boundaries()
         cuts = sorted({*changes, *(cut for observer in observers for cut in observer.boundaries())})
         for piece in [tokens] if isinstance(tokens, Tensor | np.ndarray) else tokens:
+            state = self.zero_state(piece.shape[0]) if state is None else state
             longest = block_length or max(SHORTEST_BLOCK, BLOCK_TOKENS[self.device.type] // max(1, piece.shape[0]))
-            first = 0
-            while first < piece.shape[1]:
-                position = 0 if state is None else state.position
-                room = next((cut - position for cut in cuts if cut > position), longest)
-                size = piece.shape[1] if at_once else min(longest, room)
-                ids = self.ids(piece[:, first : first + size])
-                block = self(ids, state, intervention, observers)
-                _check_finite(block)
+            if at_once:
+                longest = max(1, piece.shape[1])
+            parts = self._cut(piece, state.position, () if at_once else cuts, longest)
+            threads = self._threads(piece, longest, intervention)
+            run = partial(self._in_threads, threads) if threads > 1 else self._in_order
+            for block in run(parts, state, intervention, observers):
+                check_finite(block)
                 state = block.state
-                first += ids.shape[1]
                 yield block
+
+    def _cut(self, piece: Tokens, start: int, cuts: Sequence[int], longest: int) -> Iterator[tuple[Tensor, int]]:
+        """Yield the ids and the position of each block."""
+        first, length = 0, piece.shape[1]
+        while first < length:
+            position = start + first
+            size = min(longest, next((cut - position for cut in cuts if cut > position), longest))
+            yield self.ids(piece[:, first : first + size]), position
+            first += size
+
+    def _threads(self, piece: Tokens, longest: int, intervention: Intervention | None) -> int:
+        """Among how many threads the layers are shared; a rule that may remember what it saw is asked in order."""
+        shared = (
+            self.device.type == "cpu"
+            and not torch.is_grad_enabled()
+            and (intervention is None or isinstance(intervention, Scales))
+        )
+        threads = threads_for(self.config, piece.shape[0] * longest) if shared else 1
+        return threads if piece.shape[1] > threads * longest else 1
+
+    def _in_order(
+        self,
+        parts: Iterable[tuple[Tensor, int]],
+        state: StreamState,
+        intervention: Intervention | None,
+        observers: Sequence[Observer],
+    ) -> Iterator[Block]:
+        for ids, _ in parts:
+            block = self(ids, state, intervention, observers)
+            state = block.state
+            yield block
+
+    def _in_threads(
+        self,
+        threads: int,
+        parts: Iterable[tuple[Tensor, int]],
+        state: StreamState,
+        intervention: Intervention | None,
+        observers: Sequence[Observer],
+    ) -> Iterator[Block]:
+        """The same blocks; observers are told of one in the caller's thread, just before the caller has it."""
+        held = list(state.layers)
+
+        def stage(layers: range, passing: Passing) -> Passing:
+            passing.layers[layers.start : layers.stop] = held[layers.start : layers.stop]
+            self._through(layers, passing, intervention, watched=bool(observers))
+            held[layers.start : layers.stop] = passing.layers[layers.start : layers.stop]
+            return passing
+
+        stages = [partial(stage, layers) for layers in shares(self.config.n_layer, threads)]
+        for passing in passed_on((self._embedded(ids, start, held) for ids, start in parts), stages):
+            for observation in passing.seen:
+                for observer in observers:
+                    observer.update(observation)
+            yield self._block(passing)
 
     def ids(self, tokens: Tokens) -> Tensor:
         """Return token ids on the model's device.
@@ -292,26 +330,3 @@ class Model(nn.Module):
         """
         added = list(islice(self.greedy(tokens, intervention=intervention, state=state), steps))
         return torch.cat(added, dim=1) if added else torch.empty(tokens.shape[0], 0, dtype=torch.long)
-
-
-def _apply(intervention: Intervention, layer: int, position: int, dynamics: Dynamics) -> Dynamics:
-    """Ask the intervention; a state that grows by itself is refused, which no scan here is made for."""
-    found = intervention(layer, position, dynamics)
-    if found.dt.device.type == "cpu" and (
-        bool((found.dt.detach() < 0).any()) or bool((found.A.detach() > 0).any())
-    ):  # on a GPU the question would cost more than the rule
-        raise ScaleError(
-            f"layer {layer}: the intervention made a step dt negative or a rate A positive; states would grow by "
-            "themselves. Factors must be above 0"
-        )
-    return found
-
-
-def _check_finite(block: Block) -> None:
-    """Name the first layer with a broken state; one sum per block as long as all is well."""
-    if bool(torch.isfinite(block.hidden.sum(dtype=torch.float64))) and bool(
-        torch.isfinite(block.state.layers[-1].ssm.sum(dtype=torch.float64))
-    ):
-        return
-    broken = (i for i, layer in enumerate(block.state.layers) if not bool(torch.isfinite(layer.ssm).all()))
-    raise NonFiniteStateError(next(broken, len(block.state.layers) - 1), block.start)

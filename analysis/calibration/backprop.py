@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mambascope.spectra.model import Block, Model
+from mambascope.spectra.block import Block
+from mambascope.spectra.model import Model
 from mambascope.spectra.scales import Scales
 from mambascope.spectra.state import LayerState, StreamState
 

@@ -137,21 +137,22 @@ print(json.dumps([needs[0], held_bytes("VmHWM") - held_bytes("RssFile") - begun[
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from /proc")
 @pytest.mark.parametrize(
-    ("ssm_cfg", "words"),
+    ("width", "ssm_cfg", "words"),
     [
-        ({"layer": "Mamba2"}, ["norms", "--lengths", "4k"]),
-        ({}, ["evaluate", "--lengths", "1k", "--methods", "none,longmamba:bound"]),
+        (512, {"layer": "Mamba2"}, ["norms", "--lengths", "4k", "--threads", "1"]),
+        (256, {}, ["norms", "--lengths", "4k", "--threads", "2"]),  # small enough for two threads to share the layers
+        (512, {}, ["evaluate", "--lengths", "1k", "--methods", "none,longmamba:bound", "--threads", "1"]),
     ],
-    ids=["norms-mamba2", "evaluate-mamba"],
+    ids=["norms-mamba2", "norms-mamba-in-threads", "evaluate-mamba"],
 )
-def test_the_peak_of_a_run_is_about_what_was_told(tmp_path, ssm_cfg, words):
+def test_the_peak_of_a_run_is_about_what_was_told(tmp_path, width, ssm_cfg, words):
     """With the vocabulary of the published models, whose logits and embedding outweigh a layer."""
-    folder = shapes.write_shape("small", tmp_path / "m", d_model=512, n_layer=6, ssm_cfg=ssm_cfg)
+    folder = shapes.write_shape("small", tmp_path / "m", d_model=width, n_layer=6, ssm_cfg=ssm_cfg)
     rng = np.random.default_rng(0)
     for name in ("text", "calibration", "validation"):
         np.save(tmp_path / f"{name}.npy", rng.integers(0, 50_000, 4096))
     command, *rest = words
-    texts = ["--text", tmp_path / "text.npy", "--train-length", "128", "--threads", "1", "--device", "cpu"]
+    texts = ["--text", tmp_path / "text.npy", "--train-length", "128", "--device", "cpu"]
     if command == "evaluate":
         texts += ["--calibration", tmp_path / "calibration.npy", "--validation", tmp_path / "validation.npy"]
     line = [sys.executable, "-c", PEAK, command, folder, *rest, *texts]

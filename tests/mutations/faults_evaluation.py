@@ -250,11 +250,11 @@ FAULTS = table(
         f"{ANSWERS}::test_one_forward_scores_as_generation_does",
     ),
     (
-        "answers-from-the-first-position",
+        "answers-forget-between-tokens",
         "spectra/model.py",
-        "(block.hidden[:, -1:] @ block.head.T)",
-        "(block.hidden[:, :1] @ block.head.T)",
-        "an answer starts from the prompt's first position",
+        "block = next(run(ids, state=block.state))",
+        "block = next(run(ids, state=state))",
+        "an answer's second token is decoded from the state before the prompt",
         f"{ANSWERS}::test_one_forward_scores_as_generation_does",
     ),
     (

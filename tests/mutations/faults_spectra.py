@@ -3,6 +3,7 @@
 from tests.mutations.faults import table
 
 SCALES, EIGENVALUES, NORMS = (f"tests/spectra/test_{name}.py" for name in ("scales", "eigenvalues", "norms"))
+PIPELINE = "tests/spectra/test_pipeline.py"
 MODEL, PROMPT, MIXERS = (f"tests/spectra/test_{name}.py" for name in ("model", "whole_prompt", "mixers"))
 BY_HAND = "tests/analysis/methods/test_decimamba.py::test_it_is_the_computation_on_the_tokens_that_are_kept"
 
@@ -121,19 +122,43 @@ FAULTS = table(
     ),
     (
         "model-residual-sign",
-        "spectra/model.py",
-        "residual = residual + mixed",
-        "residual = residual - mixed",
+        "spectra/block.py",
+        "self.residual = self.residual + mixed",
+        "self.residual = self.residual - mixed",
         "a layer's output is taken off the residual stream",
         f"{PROMPT}::test_later_layers_read_the_short_sequence",
     ),
     (
         "model-state-not-carried",
-        "spectra/model.py",
-        "after.append(layer_state)",
-        "after.append(state.layers[index])",
+        "spectra/block.py",
+        "self.layers[index] = after",
+        "self.layers[index] = self.layers[index]",
         "the state after a block is the one before it",
         f"{MODEL}::test_block_length_changes_nothing",
+    ),
+    (
+        "pipeline-state-stays",
+        "spectra/model.py",
+        "held[layers.start : layers.stop] = passing.layers[layers.start : layers.stop]",
+        "held[layers.start : layers.stop] = held[layers.start : layers.stop]",
+        "layers that run in a thread start every block from the first state",
+        f"{PIPELINE}::test_threads_change_no_bit",
+    ),
+    (
+        "pipeline-shares-overlap",
+        "spectra/pipeline.py",
+        "[range(*pair) for pair in itertools.pairwise(cuts)]",
+        "[range(first, last + 1) for first, last in itertools.pairwise(cuts)]",
+        "two threads run the layer between them",
+        f"{PIPELINE}::test_shares_are_whole_and_even",
+    ),
+    (
+        "pipeline-mode-of-the-thread",
+        "spectra/pipeline.py",
+        "torch.set_grad_enabled(grad)",
+        "torch.set_grad_enabled(not grad)",
+        "layers in threads follow gradients that nobody asked for",
+        f"{PIPELINE}::test_the_callers_mode_holds_in_every_thread",
     ),
     (
         "model-generates-from-the-first-position",
@@ -145,7 +170,7 @@ FAULTS = table(
     ),
     (
         "model-kept-of-the-short-sequence",
-        "spectra/model.py",
+        "spectra/block.py",
         "kept.gather(1, chosen)",
         "chosen",
         "kept tokens are numbered among those that were left",
