@@ -498,10 +498,14 @@ def test_a_calibration_is_kept_resumed_and_evaluated(capsys, tmp_path):
     code, _, err = run(capsys, *words, "--seed", "1")
     assert code == 3
     assert "different run" in err
-    (row,) = rows_of(
-        capsys, "evaluate", "mamba2-tiny", "--text", *files, "--lengths", "1k", "--methods", "scales",
-        "--scales", out / "scales.json",
-    )  # fmt: skip
+    scored = ["evaluate", "mamba2-tiny", "--text", *files, "--lengths", "1k", "--methods", "scales", "--scales"]
+    code, _, err = run(capsys, *scored, out / "scales.json")
+    assert code == 3
+    assert "fitted on or chosen by" in err
+    stored = json.loads((out / "scales.json").read_text())
+    del stored["provenance"]["texts_sha256"]  # only so can the two numbers be of one text
+    (tmp_path / "forgetful.json").write_text(json.dumps(stored))
+    (row,) = rows_of(capsys, *scored, tmp_path / "forgetful.json")
     assert row["tail_bits_per_token"] == document["selection"]["result"]["tail"]  # to the last digit
     words[words.index("constant:100")] = out / "scales.json"
     code, shown, err = run(capsys, *words[:-1], tmp_path / "again", "--method", "backprop", "--json")
