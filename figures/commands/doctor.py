@@ -17,8 +17,8 @@ def add(verbs: Any) -> None:
         "doctor",
         help="what is installed, which engine runs each kind of model on each device, and why",
         description="Says which engine runs Mamba-1 and Mamba-2 on each device, for float32 and float64 states, with "
-        "and without gradients, why, and what to install for a faster one. MAMBASCOPE_KERNELS=off keeps the official "
-        "GPU kernels out.",
+        "and without gradients, why, and what to install for a faster one. MAMBASCOPE_KERNELS=off keeps "
+        "every device to plain torch.",
         epilog="examples: mambascope doctor   |   mambascope doctor --json > doctor.json",
     )
     add_json(parser)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..config import Arch
 from . import cuda
@@ -51,10 +52,10 @@ def choose(arch: Arch, device: torch.device, dtype: torch.dtype, *, gradient: bo
     Returns:
         The engine. On a GPU blocks shorter than ``cuda.SHORTEST`` tokens run in plain torch all the same.
     """
-    if device.type != "cuda":
-        return _choose_off_gpu(device.type, dtype)
     if switched_off():
         return Engine("blocked", f"{SWITCH}=off")
+    if device.type != "cuda":
+        return _choose_off_gpu(device.type, dtype)
     return _choose_on_gpu(arch, device, dtype, gradient)
 
 
@@ -89,8 +90,13 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def runs_compiled(x: Tensor) -> bool:
-    """Return whether compiled CPU code can work on a tensor, by its device and dtype."""
-    return x.device.type == "cpu" and x.dtype == torch.float32
+    """Return whether compiled CPU code can and may work on a tensor."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not switched_off() and not _forward_mode()
+
+
+def _forward_mode() -> bool:
+    """Whether forward-mode derivatives are followed: our loops have none, and would drop them without a word."""
+    return getattr(forward_ad, "_current_level", -1) >= 0  # what dual_level() itself asks
 
 
 def engine_of(arch: Arch, x: Tensor, B: Tensor, tensors: Iterable[Tensor]) -> Engine:
@@ -105,9 +111,9 @@ def engine_of(arch: Arch, x: Tensor, B: Tensor, tensors: Iterable[Tensor]) -> En
     Returns:
         The engine for this device, dtype and size.
     """
-    if x.device.type != "cuda":
-        return _choose_off_gpu(x.device.type, x.dtype)
-    chosen = choose(arch, x.device, x.dtype, gradient=needs_gradient(tensors))
+    if _forward_mode():
+        return Engine("blocked", "forward-mode derivatives are for plain torch")
+    chosen = choose(arch, x.device, x.dtype, gradient=x.device.type == "cuda" and needs_gradient(tensors))
     if chosen.name == "official" and not cuda.fits(arch, x, B):
         return Engine("blocked", "the official kernels take neither a few tokens nor 2^31 elements")
     return chosen

@@ -26,7 +26,7 @@ from ..errors import RefusedInputError
 KernelName = Literal["chunk_scan", "selective_scan", "causal_conv"]
 NAMES: tuple[KernelName, ...] = ("chunk_scan", "selective_scan", "causal_conv")
 SWITCH = "MAMBASCOPE_KERNELS"
-"""Environment variable: ``auto`` (default) or ``off``, which keeps a GPU to plain torch."""
+"""Environment variable: ``auto`` (default) or ``off``, which keeps every device to plain torch."""
 
 _MODULES = {
     "chunk_scan": "mamba_ssm.ops.triton.ssd_combined",
@@ -61,7 +61,7 @@ class Kernel:
 
 
 def switched_off() -> bool:
-    """Return whether the user keeps the official kernels out.
+    """Return whether the user keeps official kernels and compiled loops out.
 
     Returns:
         True if ``MAMBASCOPE_KERNELS`` is ``off``.
