@@ -17,6 +17,8 @@ class Task:
     amount: float
     """What one run gets through, in ``unit``."""
     unit: str = "tokens"
+    passed: Callable[[], dict[str, float]] = dict
+    """What was noted while it ran."""
 
 
 def lengths_of(length):
@@ -56,6 +58,22 @@ def norms(model, ids):
         return found
 
     return Task(run, length)
+
+
+def long_norms(model, ids, at, peak_mb):
+    """The same, and the memory's peak once ``at`` tokens have passed."""
+    count, noted = 0, {}
+
+    def tick(tokens):
+        nonlocal count
+        count += tokens
+        if count >= at and not noted:
+            noted["peak_on_the_way_mb"] = peak_mb()
+
+    def run():
+        return state_norms(model, ids, lengths_of(ids.shape[1]), observers=[token_counter(tick)])
+
+    return Task(run, ids.shape[1], passed=lambda: noted)
 
 
 def gradient(model, ids_and_next):

@@ -17,6 +17,7 @@ from mambascope.spectra.scan import prepare
 from tests.benchmarks import tasks
 from tests.benchmarks.peers import PEERS, AbsentError
 from tests.benchmarks.shape import random_ids, random_model
+from tests.benchmarks.speeds import SHORT_TOKENS
 from tests.benchmarks.tasks import Task
 
 WARM_UP_TOKENS = 128  # a whole number of the chunks that ssd_minimal_discrete insists on
@@ -54,6 +55,7 @@ def our_tasks(arch, length):
         "forward": lambda n: tasks.forward(model, ids[:, :n]),
         "observed": lambda n: tasks.observed(model, ids[:, :n]),
         "norms": lambda n: tasks.norms(model, ids[:, :n]),
+        "long norms": lambda n: tasks.long_norms(model, ids[:, :n], SHORT_TOKENS, partial(memory_mb, "VmHWM")),
         "gradient": lambda n: tasks.gradient(model, ids[:, : n + 1]),
         "logits": logits,
         "linear products": of_machine("linear_products", "by block"),
@@ -107,6 +109,7 @@ class Runner:
             "first_call_s": self.first_call[name], "growth_mb": peak - self.loaded_mb,
             "growth_warm_mb": peak - self.warm_mb,
         }  # fmt: skip
+        answer |= {key: value - self.loaded_mb for key, value in task.passed().items()}
         if name == "logits":
             answer["logits"] = made[0, ::7, ::5].tolist()
         return answer
