@@ -95,8 +95,7 @@ def _prediction(found: Breakdown) -> str:
     if out.any():
         order = np.argsort(growth, axis=None)[::-1][: min(WORST_HEADS, int(out.sum()))]
         named = [np.unravel_index(k, growth.shape) for k in order]
-        told += "; most " + ", ".join(f"{i}.{h} ({growth[i, h]:.1f})" for i, h in named)
-        told += f" (layer.{found.unit} and times)"
+        told += "; most: " + ", ".join(f"layer {i} {found.unit} {h} ({growth[i, h]:.1f} times)" for i, h in named)
     by_layer = ", ".join(f"{e:.1f} and {m:.1f}" for e, m in zip(expected, measured, strict=True))
     return f"{told}. Growth of the layers, predicted and measured: {by_layer}."
 

@@ -64,8 +64,9 @@ _GOALS = (
         f"hard-clip:{FAR_CLIP:g}",
         f"modes that forget within {FAR_CLIP:g}T are left alone and the slowest keep {kept_over_T(FAR_CLIP):.0%} of a "
         f"write for T tokens, while on steady inputs no state can grow more than {most_growth(FAR_CLIP):.1f} times; "
-        "`mambascope report` checks it on repeated passages, NOT on a recall task, as no model that can do one is "
-        "bundled. Longer memory by smaller steps (head-dt, rescaled-time) dilutes what stays: a write counts for less",
+        "`mambascope report` checks it on repeated passages, NOT on a recall task: the bundled model that can do one "
+        "stays in range and is left alone. Longer memory by smaller steps (head-dt, rescaled-time) dilutes what stays: "
+        "a write counts for less",
     ),
 )
 GOALS: dict[str, Goal] = {goal.name: goal for goal in _GOALS}

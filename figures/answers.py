@@ -11,8 +11,9 @@ from mambascope.analysis.rule_table import DEFAULT
 from mambascope.analysis.study import Study
 from mambascope.analysis.theory import Theory
 
+from .claim_words import in_plain_words
 from .lengths import tokens_text
-from .markup import definitions, escape
+from .markup import definitions, escape, paragraph
 from .rules import passage_gap
 from .scales import factors_of
 from .verdict import TOLERANCE_BITS, breaks_down, harm_text, judge, measured_harm, signed
@@ -21,6 +22,14 @@ NAMED = 4
 """Heads or channels that are named; the report's tables have all."""
 
 Answers = list[tuple[str, str]]
+Listed = list[tuple[str, list[str]]]
+
+LEVEL = (
+    "A decay lambda is the share of a state that a token leaves; the level of a state is its mean square, over that of "
+    "one token's write, when it has stopped growing. A claim fails where derivation and simulation both reject what is "
+    "printed. Formulas and evidence are in the part on theory."
+)
+"""What the words in the list of claims mean."""
 
 
 def answers(study: Study) -> Answers:
@@ -36,7 +45,7 @@ def answers(study: Study) -> Answers:
     broken = breaks_down(study.row("none", study.target_length))
     pairs = [("Where does it break?", _where(study)), ("Why?" if broken else "Why not?", _why(study))]
     if found is not None:
-        pairs.append((f"Which {found.unit}s?", _which(found)))
+        pairs.append((f"Which {found.unit}s?", _which(found) + _without_memory(found)))
     return [*pairs, ("What do the scales change?", _change(study)), ("What do they give up?", _give_up(study))]
 
 
@@ -49,11 +58,11 @@ def card(study: Study, anchor: str) -> str:
 def claims_card(theory: Theory, anchor: str) -> str:
     """Return what became of the paper's claims as a part of the page."""
     head = f'<h3><a href="#{escape(anchor)}">The paper\'s claims</a></h3>'
-    return f'<section class="short">{head}{definitions(claim_answers(theory))}</section>'
+    return f'<section class="short">{head}{paragraph(LEVEL)}{definitions(claim_answers(theory))}</section>'
 
 
-def claim_answers(theory: Theory) -> Answers:
-    """List the claims that fail as printed, that hold in part, and that hold, each with what it is about.
+def claim_answers(theory: Theory) -> Listed:
+    """List the claims that fail as printed, that hold in part, and that hold, each with what is wrong or what it is on.
 
     Args:
         theory: with verdicts.
@@ -64,13 +73,10 @@ def claim_answers(theory: Theory) -> Answers:
     found = theory.verification
     pairs = []
     for word in ("fails", "holds in part", "holds", "not settled"):
-        told = [
-            f"{claim.key} ({claim.title})"
-            for claim, verdict in zip(found.claims, found.verdicts, strict=True)
-            if verdict.printed == word
-        ]
-        if told:
-            pairs.append((f"{word[:1].upper()}{word[1:]} as printed: {len(told)}", "; ".join(told) + "."))
+        pairs_of = zip(found.claims, found.verdicts, strict=True)
+        lines = [f"{in_plain_words(claim, verdict)}." for claim, verdict in pairs_of if verdict.printed == word]
+        if lines:
+            pairs.append((f"{word[:1].upper()}{word[1:]} as printed: {len(lines)}", lines))
     return pairs
 
 
@@ -99,7 +105,8 @@ def _why(study: Study) -> str:
     grown = f"{at} the state of layer {worst} has grown {_times(growth[worst])}"
     if not share:
         return (
-            f"None of its modes remembers more than {T:,} tokens: all were full at the end of training texts; {grown}."
+            f"None of its modes remembers more than {T:,} tokens: all were full at the end of training texts; {at} no "
+            f"layer's state has grown more than {growth.max():.2f} times."
         )
     still = f"{share:.0%} of its modes remember more than the {T:,} tokens of training"
     if not breaks_down(study.row("none", study.target_length)):
@@ -127,6 +134,18 @@ def _which(found: Breakdown) -> str:
     return (
         f"{int(out.sum()):,} of {growth.size:,} grow {enough:.3g} times or more from {found.train_length:,} to "
         f"{found.target_length:,} tokens ({layers}); most: {told}."
+    )
+
+
+def _without_memory(found: Breakdown) -> str:
+    """Say why heads may grow in a model none of whose modes outlives training."""
+    enough = growth_to_act(found.train_length, found.target_length)
+    layers, _ = found.layer_growth()
+    if found.horizon_tokens.max() > found.train_length or layers.max() >= enough or found.growth().max() < enough:
+        return ""
+    return (
+        f" As none of them remembers more than {found.train_length:,} tokens, this is not memory that piles up: "
+        f"more is written at those places of the texts. No layer as a whole grows {enough:.3g} times."
     )
 
 
@@ -178,7 +197,7 @@ def _give_up(study: Study) -> str:
     return (
         f"Memory: of a state's energy {change.energy_before.mean():.0%} is older than {T:,} tokens unscaled, "
         f"{change.energy_after.mean():.0%} with the scales (mean over modes).{_within(study)} On test text the first "
-        f"{T:,} tokens cost {signed(inside)} bits per token."
+        f"{T:,} tokens cost {signed(inside)} bits per token against the unscaled model."
     )
 
 
@@ -194,6 +213,6 @@ def _within(study: Study) -> str:
     if not before or not after or before[saved] < 2 * before[error]:
         return ""
     return (
-        f" Within the training length: a passage repeated after {gap:,} tokens saves {before[saved]:.4f} bits a token "
-        f"unscaled, {after[saved]:.4f} with them."
+        f" Within the training length: a passage read again after {gap:,} tokens is cheaper by {before[saved]:.4f} "
+        f"bits a token unscaled, by {after[saved]:.4f} with them."
     )

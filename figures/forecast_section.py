@@ -30,6 +30,7 @@ def forecast_section(study: Study, drawn: Mapping[str, Drawing]) -> str:
     windows, T = len(found.forecast.harm_by_age), study.train_length
     before = (
         f"Foretold from {windows} windows of {T:,} tokens of calibration text, before any test text was scored. "
+        f"Theory tells what the states would be after more text, and the same windows are scored from such states. "
         f"{found.forecast.sentence()}"
     )
     return "".join([

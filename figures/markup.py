@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,11 @@ Cell = str | Number
 def escape(text: object) -> str:
     """Return a text that is safe in HTML, inside tags' quotes too."""
     return html.escape(str(text), quote=True)
+
+
+def coded(text: str) -> str:
+    """Return plain text in which what stands between backticks is shown as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def paragraph(text: str) -> str:
@@ -73,14 +79,35 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
     return '<dl class="facts">' + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"
 
 
-def definitions(pairs: Sequence[tuple[str, str]]) -> str:
-    """Return questions or words with what is said of each."""
-    return '<dl class="answers">' + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"
+def definitions(pairs: Sequence[tuple[str, str | Sequence[str]]]) -> str:
+    """Return questions or words with what is said of each: a text, or several as a list."""
+    return '<dl class="answers">' + "".join(f"<dt>{escape(k)}</dt><dd>{_said(v)}</dd>" for k, v in pairs) + "</dl>"
 
 
-def folded(summary: str, inside: str) -> str:
-    """Return HTML that is shown on demand, under a line of plain text."""
-    return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
+def _said(text: str | Sequence[str]) -> str:
+    if isinstance(text, str):
+        return escape(text)
+    return '<ul class="claims">' + "".join(f"<li>{escape(each)}</li>" for each in text) + "</ul>"
+
+
+def folded(summary: str, inside: str, kind: str = "") -> str:
+    """Return HTML that is shown on demand, under a line of plain text; the kind ``long`` stays folded on paper."""
+    of_kind = f' class="{escape(kind)}"' if kind else ""
+    return f"<details{of_kind}><summary>{escape(summary)}</summary>{inside}</details>"
+
+
+_STYLE = (
+    "body{font:15px/1.5 sans-serif;margin:2em;max-width:90em}table{border-collapse:collapse;margin:1em 0}"
+    "td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}td.number{text-align:right}"
+    "caption{text-align:left;font-weight:bold}.interval{color:#666;font-size:85%}.scroll{overflow-x:auto}"
+    "dl.facts{display:grid;grid-template-columns:max-content 1fr;gap:0 1em}dd{margin:0}"
+)
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """Return a whole page of tables, plain and offline."""
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 
 def commands(lines: Sequence[str]) -> str:

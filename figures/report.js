@@ -134,5 +134,10 @@ for (const map of document.querySelectorAll("figure.headmap")) {
   paint();
 }
 
-// On paper everything is unfolded.
-window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+// On paper all is unfolded but evidence and proofs, which stay as they are; afterwards it is as it was.
+let unfolded = [];
+window.addEventListener("beforeprint", () => {
+  unfolded = [...document.querySelectorAll("details:not(.long):not([open])")];
+  unfolded.forEach((d) => { d.open = true; });
+});
+window.addEventListener("afterprint", () => unfolded.forEach((d) => { d.open = false; }));

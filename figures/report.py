@@ -16,7 +16,7 @@ from mambascope.analysis.theory import Theory
 
 from .answers import card, claims_card
 from .gallery import Drawing, drawings, story_drawing, write_drawings, write_figures
-from .markup import commands, escape, facts, figure, paragraph, table
+from .markup import commands, escape, facts, figure, folded, paragraph, table
 from .rules_section import across_models
 from .rules_section import navigation as rules_navigation
 from .story import model_section, summary_row
@@ -135,18 +135,18 @@ def _flat(value: Any, key: str = "") -> list[tuple[str, str]]:
 
 def _made(made_by: Mapping[str, Any]) -> str:
     """Program, command, seed, versions and device as facts; the files that were read with their hashes."""
-    known = {name: made_by[name] for name in ("mambascope", "seed", "device", "dtype") if name in made_by}
-    rest = {name: value for name, value in made_by.items() if name not in {*known, "command", "inputs", "changes"}}
+    told = ("mambascope", "seed", "device", "dtype")
+    known = {name: made_by[name] for name in told if made_by.get(name) is not None}
+    rest = {name: value for name, value in made_by.items() if name not in {*told, "command", "inputs", "changes"}}
     parts = [facts([*_flat(known), *_flat(rest)])]
     if "command" in made_by:
-        parts += [
-            paragraph("Command, as it was understood:"),
-            commands([f"{k} = {v}" for k, v in _flat(made_by["command"])]),
-        ]
+        lines = [f"{k} = {v}" for k, v in _flat(made_by["command"])]
+        parts.append(folded("Command, as it was understood", commands(lines)))
     if made_by.get("changes"):
         parts.append(paragraph(f"Changed between sessions of this run: {'; '.join(map(str, made_by['changes']))}."))
     inputs = made_by.get("inputs") or []
     if inputs:
         columns = ["role", "name", "bytes", "sha256"]
-        parts.append(table("Files read", columns, [[str(each[name]) for name in columns] for each in inputs]))
+        rows = [[str(each[name]) for name in columns] for each in inputs]
+        parts.append(folded(f"Files read: {len(rows)}", table("With their size and hash", columns, rows)))
     return "".join(parts)

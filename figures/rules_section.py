@@ -8,11 +8,12 @@ from typing import Any
 from mambascope.analysis.goals import GOALS
 from mambascope.analysis.rule_choice import choose_rule
 from mambascope.analysis.rule_table import DEFAULT, RuleTable
+from mambascope.analysis.rules import find_rule
 from mambascope.analysis.study import Study
 
 from .gallery import Drawing
 from .lengths import tokens_text
-from .markup import Cell, Number, escape, figure, folded, paragraph, paragraphs, table
+from .markup import Cell, Number, coded, figure, folded, paragraph, paragraphs, table
 from .rules_words import (
     choice_words,
     documents_text,
@@ -25,6 +26,10 @@ from .rules_words import (
 from .verdict import signed
 
 ANCHOR = "rules"
+RULE = (
+    "A rule turns the diagnosis into factors, with no loss evaluated; a goal names the rule that serves it. What was "
+    "proposed above is the default rule's."
+)
 AGAINST = "against the default, worst cell (bits)"
 """Heading of a rule's paired difference from the default where it is largest."""
 
@@ -45,6 +50,7 @@ def rules_section(study: Study, drawn: Mapping[str, Drawing]) -> str:
     criterion, *chosen = choice_words(choose_rule([found]))
     return "".join([
         "<h3>Which rule, and what it gives up</h3>",
+        paragraph(RULE),
         paragraphs(memory_words(found)),
         figure(drawn["rules"]),
         paragraphs(worst_words(found)),
@@ -52,6 +58,7 @@ def rules_section(study: Study, drawn: Mapping[str, Drawing]) -> str:
             "How a rule is chosen, and how sure that is",
             paragraphs([what_was_read(found), criterion]) + paragraphs([*chosen, few_words([found])]),
         ),
+        folded("What each rule does", _what_they_do(found)),
         folded("All rules", _rules_table(found)),
         folded("Harm of every rule on every corpus", _cells_table(found)),
     ])
@@ -83,6 +90,15 @@ def _rules_table(found: RuleTable) -> str:
         ])
     caption = "Rules by their worst harm over corpora and lengths, validation text (click a heading to sort)"
     return table(caption, columns, rows, sortable=True)
+
+
+def _what_they_do(found: RuleTable) -> str:
+    """Return every rule in a line."""
+    rows = []
+    for name in dict.fromkeys(row["rule"] for row in found.memory):
+        rule = find_rule(name)
+        rows.append([name, rule.description, rule.source])
+    return table("tau is a horizon, T the training length, L the target length", ["rule", "does", "source"], rows)
 
 
 def _bits(value: float) -> Number:
@@ -137,11 +153,12 @@ def across_models(studies: Sequence[Study]) -> str:
     return "".join([
         f'<section id="{ANCHOR}"><h2>Which rule is the default</h2>',
         paragraph(criterion),
-        paragraphs([*chosen, few_words(tables)]),
+        paragraphs(chosen[:2]),
         table(caption, columns, rows, sortable=True),
+        folded("How sure that is", paragraphs([*chosen[2:], few_words(tables)])),
         paragraph("What each goal is for:"),
         "<ul>",
-        *(f"<li>{escape(f'{goal.name} ({goal.rule}): {goal.why}.')}</li>" for goal in GOALS.values()),
+        *(f"<li>{coded(f'{goal.name} ({goal.rule}): {goal.why}.')}</li>" for goal in GOALS.values()),
         "</ul></section>",
     ])
 

@@ -74,7 +74,7 @@ def choice_words(choice: RuleChoice, models: int = 1) -> list[str]:
     elif DEFAULT in names:
         behind = choice.row(DEFAULT)["harm_worst"] - best["harm_worst"]
         needs = find_rule(names[0]).needs_writes and not find_rule(DEFAULT).needs_writes
-        but = " It rests on measured writes, which the default does without." if needs else ""
+        but = f" {names[0]} rests on measured writes, which the default does without." if needs else ""
         verdict = f"The default, {DEFAULT}, is not the first of these: {names[0]} has {abs(behind):.4f} bits less.{but}"
     else:
         verdict = f"The default does not meet the criterion here: {_why_not(choice.row(DEFAULT))}."
@@ -137,10 +137,9 @@ def worst_words(found: RuleTable) -> list[str]:
     beside = "".join(f"; as trained it is {signed(row['harm'])} there" for row in trained)
     words = [f"The default leaves most harm on {_place(worst)}: {_sure(worst, 'harm')}{beside}."]
     inside = worst_cell(of_default, "inside")
-    return [
-        *words,
-        f"Inside the training length it loses most on {_scales_place(inside, of_default)}: {_inside_told(inside)}.",
-    ]
+    loses = "loses most" if inside["inside"] > 0 else "loses on no corpus; it gains least"
+    place = _scales_place(inside, of_default)
+    return [*words, f"Inside the training length it {loses} on {place}: {_inside_told(inside)}."]
 
 
 def _inside_told(row: dict[str, Any]) -> str:

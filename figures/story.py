@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mambascope.analysis.recipe import read_recipe
+from mambascope.analysis.rules import find_rule
 from mambascope.analysis.study import Study
 from mambascope.spectra.checkpoint import bundled_models
 
@@ -130,7 +131,8 @@ def _proposal(study: Study, drawn: Mapping[str, Drawing]) -> str:
         f"({measured:,.0f} as measured with the scales in place); what lies much further back has faded."
     )
     shown = "".join(figure(drawn[key]) for key in ("scales", "horizons"))
-    rule = f"Rule: {proposal.rule}. {reason} No loss was evaluated and nothing was trained."
+    rule = f"Rule: {proposal.rule} ({find_rule(proposal.rule).description}). {reason}"
+    rule += " No loss was evaluated and nothing was trained."
     return "<h3>What was proposed, and why</h3>" + paragraph(rule) + shown + paragraph(cost) + _layers(study)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mambascope.analysis.heads import Heads
+from mambascope.analysis.scaled_heads import WITHIN
 from mambascope.analysis.theory import Theory
 from mambascope.simulate.claims import Claim
 from mambascope.simulate.verdict import Comparison, Verdict
@@ -15,6 +16,12 @@ from .head_norms import head_norms_figure
 from .markup import Cell, Number, commands, escape, facts, figure, folded, paragraph, table
 
 ANCHOR = "theory"
+REASONS = (
+    "Norm near L with the factor, as a part of that at T (1 is right); the same of windows started fresh near L, "
+    "without a factor: where these differ from 1 alike, the text there is another one; error: standard error of the "
+    "first"
+)
+NEAR_ONE = "Where a plain simulation misleads: decays close to 1"
 
 
 def theory_section(theory: Theory, drawn: Mapping[str, Drawing], heads: Sequence[Heads]) -> str:
@@ -36,13 +43,20 @@ def theory_section(theory: Theory, drawn: Mapping[str, Drawing], heads: Sequence
         f"{words.count('holds in part')} hold in part and {words.count('fails')} fail; each was derived symbolically, "
         f"simulated, and tested with an assumption violated. {settled} The chance that a true form was rejected "
         f"anywhere is at most {found.family_error:.0e}; the power to tell a claim from its rival is at least "
-        f"{found.weakest_power:.4f}."
+        f"{rounded_down(found.weakest_power)}. What is wrong with each, in words, is told at the top "
+        "of this page."
     )
     parts = [
         f'<section id="{ANCHOR}"><h2>What theory says, and what is true of it</h2>',
         paragraph(lead),
         _verdicts(found.claims, found.verdicts),
-        *(figure(drawn[key]) for key in ("claims", "growth", "near-one") if key in drawn),
+        *(figure(drawn[key]) for key in ("claims",) if key in drawn),
+        folded(
+            "Each claim: as printed, what is true, evidence and proof",
+            "".join(map(_details, found.claims, found.verdicts)),
+        ),
+        *(figure(drawn[key]) for key in ("growth",) if key in drawn),
+        *(folded(NEAR_ONE, figure(drawn[key])) for key in ("near-one",) if key in drawn),
         _heads(drawn, heads),
         "<h3>Look closer</h3>",
         commands(["mambascope verify --explain theorem-4.2", "mambascope verify", "mambascope simulate --help"]),
@@ -51,8 +65,18 @@ def theory_section(theory: Theory, drawn: Mapping[str, Drawing], heads: Sequence
     return "\n".join(parts)
 
 
+def rounded_down(share: float) -> str:
+    """Return a share with four digits, never above itself: what is "at least" so much must be.
+
+    >>> rounded_down(0.99999), rounded_down(1.0)
+    ('0.9999', '1.0000')
+    """
+    return f"{math.floor(1e4 * share) / 1e4:.4f}"
+
+
 def _verdicts(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
-    columns = ["claim", "about", "as printed", "measured", "printed says", "corrected says", "s.e. from printed"]
+    columns = ["claim", "about", "as printed", "simulated", "printed says", "corrected says"]
+    columns.append("standard errors from printed")
     rows: list[list[Cell]] = []
     for claim, verdict in zip(claims, verdicts, strict=True):
         shown = verdict.strongest()
@@ -66,8 +90,11 @@ def _verdicts(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
             Number(shown.corrected, f"{shown.corrected:.4g}"),
             "" if away is None else Number(away, f"{away:,.1f}"),
         ])
-    caption = "The claims in the order of the paper, each with the measurement that tells most (details below)"
-    return table(caption, columns, rows) + "".join(map(_details, claims, verdicts))
+    caption = (
+        "The claims in the order of the paper, each with the one number, simulated or computed, that tells most; what "
+        "number it is stands with its evidence below"
+    )
+    return table(caption, columns, rows)
 
 
 def _details(claim: Claim, verdict: Verdict) -> str:
@@ -78,7 +105,7 @@ def _details(claim: Claim, verdict: Verdict) -> str:
         ("what is true", "as printed" if verdict.printed == "holds" else claim.corrected),
         ("assumes", "; ".join(claim.assumptions)),
         (
-            "derivation",
+            "proof",
             "every step confirmed" if verdict.derived else f"NOT CONFIRMED: {'; '.join(verdict.unconfirmed)}",
         ),
         ("negative control", "rejected, as it must be" if verdict.control_failed else "NOT REJECTED"),
@@ -91,7 +118,13 @@ def _details(claim: Claim, verdict: Verdict) -> str:
     caption = (
         "Simulated (± standard error) or computed (± bound on its error); a form is rejected beyond the critical number"
     )
-    inside = f"{told}{table(caption, columns, rows)}<pre>{escape(claim.derive().text())}</pre>"
+    proof = claim.derive()
+    evidence = f"Evidence: {len(verdict.comparisons)} numbers, {len(verdict.controls)} with an assumption violated"
+    inside = (
+        told
+        + folded(evidence, table(caption, columns, rows), "long")
+        + folded(f"Proof in {len(proof.steps)} steps: {proof.concludes}", f"<pre>{escape(proof.text())}</pre>", "long")
+    )
     return folded(f"{claim.key}: {claim.title} ({verdict.printed})", inside)
 
 
@@ -126,14 +159,17 @@ def _heads(drawn: Mapping[str, Drawing], heads: Sequence[Heads]) -> str:
             Number(share, f"{100 * share:.1f} % of {len(each.scaled.heads)}"),
         ])
     columns = ["model", "measured", "median error, own run", "median error, inputs in range"]
-    columns += ["one factor a head keeps the norm within 15 %"]
+    columns += [f"norm at L within {WITHIN:.0%} of that at T with one factor a head (of those tried)"]
     reasons: list[list[Cell]] = [
         [each.scaled.name, f"layer {h.layer}", str(h.head), h.reason]
         for each in heads
         for h in each.scaled.exceptions()
     ]
     why = (
-        table("Those it does not keep, and why", ["model", "layer", "head or channel", "why"], reasons)
+        folded(
+            f"Not kept by one factor: {len(reasons)} of {sum(len(each.scaled.heads) for each in heads)}, and why",
+            table(REASONS, ["model", "layer", "head or channel", "why"], reasons),
+        )
         if reasons
         else ""
     )

@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> None:
     from ..paper_names import named_files
 
     manifest = read_manifest(args.folder)
-    chosen = _chosen(named_files(list(manifest.outputs)), _words(args.only), _kinds(args.format), args.folder)
+    only = _words("--only", args.only)
+    chosen = _chosen(named_files(list(manifest.outputs)), only, _kinds(args.format), args.folder)
     for each in chosen:
         _check(args.folder, each, manifest)
     copies = _copy(args.folder, chosen, args.output) if args.output else {}
@@ -65,14 +66,20 @@ def run(args: argparse.Namespace) -> None:
             say(f"{len(copies)} files copied to {args.output}")
 
 
-def _words(text: str | None) -> list[str]:
-    return [word.strip() for word in (text or "").split(",") if word.strip()]
+def _words(option: str, text: str | None) -> list[str]:
+    """Return the words of an option; none where it is left out."""
+    from mambascope.spectra.errors import RefusedInputError
+
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if text is not None and not words:
+        raise RefusedInputError(f"{option} {text!r}: names nothing; leave it out to have all")
+    return words
 
 
 def _kinds(text: str | None) -> list[str]:
     from mambascope.spectra.errors import RefusedInputError
 
-    kinds = _words(text) or list(KINDS)
+    kinds = _words("--format", text) or list(KINDS)
     for kind in kinds:
         if kind not in KINDS:
             raise RefusedInputError(f"--format {kind}: no such format; there are {', '.join(KINDS)}")
@@ -97,7 +104,7 @@ def _chosen(files: list[Named], only: list[str], kinds: list[str], folder: Path)
     for word in only:
         these = [each for each in of_kind if answers_to(each, ALIASES.get(word, word))]
         if not these:
-            there = sorted({each.paper.key if each.paper else each.stem for each in of_kind})
+            there = _short_names(of_kind)
             made = {paper.key: paper.command for paper in PAPER_NAMES}.get(ALIASES.get(word, word))
             hint = f"mambascope {made} makes it" if made else nearest(word, there)
             raise RefusedInputError(
@@ -106,6 +113,16 @@ def _chosen(files: list[Named], only: list[str], kinds: list[str], folder: Path)
             )
         found += [each for each in these if each not in found]
     return found
+
+
+def _short_names(files: list[Named]) -> list[str]:
+    """Return what may be asked for: the paper's names, and ours without the names of models."""
+    models = sorted({each.model for each in files if each.model}, key=len, reverse=True)
+
+    def short(stem: str) -> str:
+        return next((stem[len(m) + 1 :] for m in models if stem.startswith(f"{m}-")), stem)
+
+    return sorted({each.paper.key if each.paper else short(each.stem) for each in files})
 
 
 def _check(folder: Path, each: Named, manifest: Manifest) -> None:

@@ -1,6 +1,7 @@
 """figures/answers.py: the report in short says what the study measured."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from mambascope.analysis.breakdown import breakdown
 from mambascope.analysis.diagnosis import diagnose
 from mambascope.analysis.proposal import propose
-from mambascope.figures.answers import answers, card
+from mambascope.figures.answers import _without_memory, answers, card
 from mambascope.figures.head_map import quantities
 from mambascope.spectra.loading import load
 from mambascope.spectra.zoo import text_files
@@ -34,7 +35,9 @@ def test_what_the_scales_cost_inside_is_measured_within_the_training_length():
     bits["spectrum"][:, : T - 1] += 0.25
     bits["spectrum"][:, T - 1 :] += 3.0
     told = dict(answers(dataclasses.replace(study, bits=bits)))
-    assert told["What do they give up?"].endswith("the first 64 tokens cost +0.250 bits per token.")
+    assert told["What do they give up?"].endswith(
+        "the first 64 tokens cost +0.250 bits per token against the unscaled model."
+    )
 
 
 def test_a_model_that_holds_is_left_alone():
@@ -43,6 +46,22 @@ def test_a_model_that_holds_is_left_alone():
     assert "Why not?" in told
     assert told["What do the scales change?"].startswith("Nothing: no scales were proposed.")
     assert told["What do they give up?"] == "Nothing."
+
+
+def test_heads_that_grow_without_a_long_memory_are_explained():
+    growth, layers = np.array([[2.5, 1.0], [1.0, 1.0]]), np.array([1.03, 0.9])
+    fields = {"train_length": 64, "target_length": 1024, "growth": lambda: growth}
+
+    def said(longest, layers):
+        tau = np.array([[longest, 3.0], [1.0, 1.0]])
+        return _without_memory(SimpleNamespace(horizon_tokens=tau, layer_growth=lambda: (layers, layers), **fields))
+
+    assert "As none of them remembers more than 64 tokens" in said(60.0, layers)
+    assert "No layer as a whole grows" in said(60.0, layers)
+    assert said(65.0, layers) == ""  # memory may well pile up
+    assert said(60.0, 9 * layers) == ""
+    growth[0, 0] = 1.0
+    assert said(60.0, layers) == ""  # nothing to explain
 
 
 def test_where_it_breaks_is_the_first_length_above_the_tolerance():

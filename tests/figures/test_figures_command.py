@@ -61,12 +61,28 @@ def test_the_list_is_json_for_machines(finished, capsys):
         (["--only", "fig4"], "evaluate --task passkey"),
         (["--only", "fig9"], "evaluate --task passkey"),
         (["--only", "figg1"], "did you mean fig1?"),
+        (["--only", "tial"], "did you mean tail?"),
+        (["--only", "tail,figg1"], "did you mean fig1?"),
+        (["--only", ""], "--only '': names nothing"),
+        (["--format", " ,"], "--format ' ,': names nothing"),
         (["--format", "gif"], "no such format"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_to_do(finished, capsys, words, told):
     assert main(["figures", str(finished), *words]) == 3
     assert told in capsys.readouterr().err
+
+
+def test_what_may_be_asked_for_is_told_once_for_all_models(finished, capsys):
+    assert main(["figures", str(finished), "--only", "zzz", "-o", str(finished / "../never")]) == 3
+    told = capsys.readouterr().err
+    names = told.partition("it holds ")[2].strip().split(", ")
+    assert {"fig1", "table1", "tail", "horizons", "report"} <= set(names)
+    assert len(names) == len(set(names))
+    assert not [name for name in names if name.startswith(("tiny-", "usual-"))]
+    assert not (finished / "../never").exists()
+    for name in names:
+        assert main(["figures", str(finished), "--only", name]) == 0
 
 
 def test_a_changed_or_missing_file_is_refused(finished, tmp_path, capsys):

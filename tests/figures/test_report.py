@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mambascope.analysis.rules import find_rule
 from mambascope.figures.cli import build_parser
 from mambascope.figures.gallery import drawings
 from mambascope.figures.report import report_html, write_report
@@ -188,6 +189,25 @@ def test_how_it_was_made(page):
     text = text_of(page)
     for fact in ("9.9", "ab" * 32, "versions.torch", "2.0", "torch: 1 -> 2", 'models = ["<b>x</b>"]', "<i>.txt"):
         assert fact in text
+
+
+def test_what_nobody_reads_at_first_is_folded_and_what_is_not_known_left_out(html, shown):
+    for folded in ("Command, as it was understood", "Files read: 1"):
+        assert f"<details><summary>{folded}</summary>" in html
+    assert "<dt>seed</dt><dd>7</dd>" in html
+    assert "<dt>seed</dt>" not in report_html([shown["single"]], MADE_BY | {"seed": None})
+
+
+def test_terms_are_explained_before_they_are_used(html):
+    start = html[: html.index("In short</h2>")]
+    for term in ("T, L", "mode", "horizon", "energy", "fresh-window control", "harm", "best constant", "calibrated"):
+        assert f"<dt>{term}</dt>" in start
+    assert "<em>gov</em>" in start
+
+
+def test_a_rule_is_told_with_its_formula(page, shown):
+    rule = find_rule(shown["mamba2"].proposal.rule)
+    assert f"Rule: {rule.name} ({rule.description})." in text_of(page)
 
 
 def test_hostile_names_stay_text(make):

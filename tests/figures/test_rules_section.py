@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from mambascope.analysis.rule_choice import choose_rule
+from mambascope.analysis.rules import find_rule
 from mambascope.figures.corpora import OWN, corpus_files, reaching, validation_corpora
+from mambascope.figures.gallery import drawings
+from mambascope.figures.markup import coded, escape
 from mambascope.figures.rules_section import across_models, rules_section
 from mambascope.figures.rules_words import apart_words, choice_words, few_words, memory_words, worst_words
 from mambascope.spectra.errors import RefusedInputError
@@ -18,7 +21,7 @@ def test_a_default_that_is_not_the_best_is_called_so(studies, rules_of):
     def told(worst):
         return " ".join(choice_words(choose_rule([rules_of(studies["mamba2"], worst=worst)])))
 
-    assert "is not the first of these: solved has 0.1000 bits less. It rests on measured writes" in told({
+    assert "is not the first of these: solved has 0.1000 bits less. solved rests on measured writes" in told({
         "soft-clip": 0.101,
         "solved": 0.001,
     })
@@ -101,6 +104,22 @@ def test_the_worst_cell_of_the_default_is_told_with_its_interval(studies, rules_
     told = worst_words(table)[1]
     assert told.startswith("Inside the training length it loses most on gov with the scales for 1k tokens: +0.0100")
     assert told.endswith("more than the 0.005 that a default may lose, but the interval does not settle that.")
+    for each in table.texts:
+        each["inside"] = -0.002
+    assert worst_words(table)[1].startswith("Inside the training length it loses on no corpus; it gains least on ")
+
+
+def test_every_rule_is_explained_where_it_is_named(studies, rules_of, make):
+    study = dataclasses.replace(studies["mamba2"], rules=rules_of(studies["mamba2"]))
+    html = rules_section(study, {"rules": drawings(make())["constants"]})
+    inside = html[html.index("What each rule does") : html.index("All rules")]
+    for name in {row["rule"] for row in study.rules.memory}:
+        assert f"<td>{name}</td><td>{escape(find_rule(name).description)}</td>" in inside
+    assert html.index("A rule turns the diagnosis into factors") < html.index("What is given up")
+
+
+def test_goals_show_commands_as_code_and_escape_the_rest():
+    assert coded("`a b` <i> `c") == "<code>a b</code> &lt;i&gt; `c"
 
 
 def test_tables_hold_every_rule_against_the_default(studies, rules_of):

@@ -1,5 +1,7 @@
 """Test ``mambascope.figures.theory`` and ``theory_section``: figures show the numbers, words follow from them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,13 @@ from mambascope.analysis.norm_forms import FORMS
 from mambascope.analysis.scaled_heads import ScaledHead, ScaledHeads
 from mambascope.analysis.theory import study_theory
 from mambascope.analysis.verification import chosen_claims
-from mambascope.figures.answers import claim_answers
+from mambascope.figures.answers import LEVEL, claim_answers, claims_card
+from mambascope.figures.claim_words import PLAIN, in_plain_words
+from mambascope.figures.markup import escape
 from mambascope.figures.style import svg_bytes
 from mambascope.figures.theory import claims_figure, growth_figure, near_one_figure, theory_drawings, with_curves
-from mambascope.figures.theory_section import heads_drawing, theory_section
+from mambascope.figures.theory_section import NEAR_ONE, heads_drawing, rounded_down, theory_section
+from tests.simulate.claims.test_claims import AS_PRINTED
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,6 @@ def test_the_section_tells_verdicts_evidence_and_derivations(theory):
     drawn = theory_drawings(theory) | {"heads": heads_drawing([heads()])}
     page = theory_section(theory, drawn, [heads()])
     assert "Of 2 claims about the norm of a state, as printed 1 hold, 0 hold in part and 1 fail;" in page
-    assert page.count("<details>") == 2
     assert "Therefore:" in page
     assert "E||h||^2 = (artanh lmax - artanh lmin)" in page
     assert "control: correlated inputs" in page
@@ -85,9 +89,24 @@ def test_the_section_tells_verdicts_evidence_and_derivations(theory):
     assert theory_section(theory, theory_drawings(theory), []).count("heads of real models") == 0
 
 
-def test_the_section_says_when_a_claim_is_not_settled(theory):
-    import dataclasses
+def test_evidence_and_proofs_are_folded_behind_their_gist(theory):
+    page = theory_section(theory, theory_drawings(theory) | {"heads": heads_drawing([heads()])}, [heads()])
+    assert page.count('<details class="long">') == 4  # of each claim
+    for claim, verdict in zip(theory.verification.claims, theory.verification.verdicts, strict=True):
+        proof = claim.derive()
+        assert f"<summary>{escape(f'Proof in {len(proof.steps)} steps: {proof.concludes}')}</summary><pre>" in page
+        assert f"<summary>Evidence: {len(verdict.comparisons)} numbers, {len(verdict.controls)} with" in page
+        assert page.index(escape(claim.printed)) < page.index(escape(proof.concludes))
+    assert "<summary>Not kept by one factor: 1 of 6, and why</summary>" in page
+    assert f"<summary>{NEAR_ONE}</summary>" in page
 
+
+def test_the_power_is_never_rounded_up(theory):
+    assert f"is at least {rounded_down(theory.verification.weakest_power)}. " in theory_section(theory, {}, [])
+    assert [rounded_down(share) for share in (0.99999, 0.99, 1.0)] == ["0.9999", "0.9900", "1.0000"]
+
+
+def test_the_section_says_when_a_claim_is_not_settled(theory):
     spoiled = [dataclasses.replace(v, unconfirmed=("an integral",)) for v in theory.verification.verdicts]
     broken = dataclasses.replace(theory, verification=dataclasses.replace(theory.verification, verdicts=tuple(spoiled)))
     page = theory_section(broken, theory_drawings(broken), [])
@@ -96,8 +115,30 @@ def test_the_section_says_when_a_claim_is_not_settled(theory):
 
 
 def test_in_short_every_claim_stands_under_its_verdict(theory):
-    found, told = theory.verification, claim_answers(theory)
-    for word, claims in told:
+    found, listed = theory.verification, claim_answers(theory)
+    for word, lines in listed:
         for claim, verdict in zip(found.claims, found.verdicts, strict=True):
-            assert (f"{claim.key} (" in claims) == (word.lower().startswith(f"{verdict.printed} as printed"))
-    assert sum(int(word.rpartition(" ")[2]) for word, _ in told) == len(found.claims)
+            there = [line for line in lines if line.startswith(f"{claim.key} (")]
+            belongs = word.lower().startswith(f"{verdict.printed} as printed")
+            assert there == ([f"{in_plain_words(claim, verdict)}."] if belongs else [])
+        assert int(word.rpartition(" ")[2]) == len(lines)
+    assert sum(len(lines) for _, lines in listed) == len(found.claims)
+    page = claims_card(theory, "theory")
+    assert escape(LEVEL) in page
+    assert page.count("<li>") == len(found.claims)
+
+
+def test_what_is_wrong_with_a_claim_is_told_only_under_the_verdict_it_was_written_for(theory):
+    found = dict(zip((c.key for c in theory.verification.claims), theory.verification.verdicts, strict=True))
+    (claim,) = chosen_claims(["theorem-4.2"])
+    assert found[claim.key].printed == PLAIN[claim.key][0] == "fails"
+    assert in_plain_words(claim, found[claim.key]) == f"{claim.key} ({claim.title}): {PLAIN[claim.key][1]}"
+    assert in_plain_words(claim, found["eq-6"]) == f"{claim.key} ({claim.title})"
+
+
+def test_every_claim_told_in_plain_words_is_one_and_is_corrected():
+    claims = {claim.key: claim for claim in chosen_claims([])}
+    assert {key: word for key, (word, _) in PLAIN.items()} == {k: w for k, w in AS_PRINTED.items() if w != "holds"}
+    for key in PLAIN:
+        assert claims[key].corrected != claims[key].printed
+        assert claims[key].corrected != "as printed"
