@@ -11,6 +11,8 @@ _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1]
 tiny = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tiny)
 
+pytestmark = pytest.mark.timeout(7200)  # of the long forms
+
 
 @pytest.mark.parametrize(
     ("method", "arch", "kills"),

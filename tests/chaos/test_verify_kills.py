@@ -2,17 +2,20 @@
 
 import pytest
 
-CLAIMS = ("eq-6", "theorem-4.2", "corollary-4.4", "theorem-b.1")
+pytestmark = pytest.mark.timeout(7200)  # of the long forms
+
+FEW = ("eq-6", "theorem-4.2")
+CLAIMS = (*FEW, "corollary-4.4", "theorem-b.1")
 
 
 @pytest.mark.parametrize(
-    ("jobs", "kills"),
-    [(1, 3), (2, 2), pytest.param(1, 60, marks=pytest.mark.soak), pytest.param(2, 60, marks=pytest.mark.soak)],
+    ("claims", "trials", "jobs", "kills"),
+    [(FEW, 16_384, 2, 2)] + [pytest.param(CLAIMS, 65_536, jobs, 60, marks=pytest.mark.soak) for jobs in (1, 2)],
 )
-def test_a_killed_verification_ends_up_the_same(kill_and_resume, jobs, kills):
+def test_a_killed_verification_ends_up_the_same(kill_and_resume, claims, trials, jobs, kills):
     """The run that is not killed uses one worker."""
-    words = ["verify", *CLAIMS, "--trials", "65536", "--jobs"]
-    kill_and_resume([*words, str(jobs)], kills, files=40, whole_words=[*words, "1"])
+    words = ["verify", *claims, "--trials", str(trials), "--jobs"]
+    kill_and_resume([*words, str(jobs)], kills, files=10 * len(claims), whole_words=[*words, "1"])
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.soak)])
