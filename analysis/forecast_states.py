@@ -26,6 +26,9 @@ from mambascope.spectra.model import Model
 from mambascope.spectra.state import LayerState, StreamState
 
 from .evaluate.perplexity import block_bits
+from .state_rows import join_rows, take_rows
+
+__all__ = ["WindowPass", "age_states", "run_windows", "state_sizes", "take_rows"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,18 +79,6 @@ def _wide(modes: Tensor, like: Tensor) -> Tensor:
     return modes.reshape(*modes.shape, *(1,) * (like.dim() - modes.dim()))
 
 
-def take_rows(state: StreamState, rows: slice | Tensor) -> StreamState:
-    """Return some rows of a batch of states, in the order asked for, at position 0."""
-    return StreamState(0, tuple(LayerState(s.conv[rows], s.ssm[rows]) for s in state.layers))
-
-
-def _join(states: Sequence[StreamState]) -> StreamState:
-    layers = zip(*(state.layers for state in states), strict=True)
-    return StreamState(
-        0, tuple(LayerState(torch.cat([s.conv for s in of]), torch.cat([s.ssm for s in of])) for of in layers)
-    )
-
-
 @torch.no_grad()
 def run_windows(
     model: Model,
@@ -121,7 +112,7 @@ def run_windows(
         ends.append(state)
         losses.append(steps.losses())
     return WindowPass(
-        np.concatenate(bits), start, _join(ends), tuple(torch.cat(of) for of in zip(*losses, strict=True))
+        np.concatenate(bits), start, join_rows(ends), tuple(torch.cat(of) for of in zip(*losses, strict=True))
     )
 
 

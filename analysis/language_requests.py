@@ -10,7 +10,7 @@ Source: lm-evaluation-harness, ``lm_eval/api/model.py`` (what is asked, and wher
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,19 +19,33 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mambascope.spectra.errors import RefusedInputError
-from mambascope.spectra.model import Block, Model
+from mambascope.spectra.block import Block
+from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
+from mambascope.spectra.model import Model
 from mambascope.spectra.scales import Scales
 from mambascope.spectra.state import StreamState
 from mambascope.spectra.tokens import Encode
 
 from .evaluate.bits import positions_at_once
-from .generation import generate
+from .generation import Generated
 from .passkey.answers import Decode
+from .side_by_side import ROWS, Question, SideBySide
 
 Ids = npt.NDArray[np.int64]
 Truncation = Literal["left", "middle"]
 """What is cut of a text that is too long: its beginning, as the harness does, or its middle, as LongBench does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An answer that is asked for."""
+
+    context: str
+    """Comes before."""
+    limit: int
+    """Tokens at most."""
+    until: tuple[str, ...] = ()
+    """Texts that end it; the first of them that comes up is not part of the answer, nor what is behind it."""
 
 
 @dataclass
@@ -54,6 +68,8 @@ class LanguageModel:
     """Tokens that the model reads at once at most; None for any number."""
     truncation: Truncation = "left"
     """What is cut of contexts where there is a ``max_length``."""
+    rows: int = ROWS
+    """Answers written side by side; no effect on any of them."""
     truncated: int = field(default=0, init=False)
     """Requests that were cut so far."""
     _read: tuple[bytes, Tensor, StreamState] | None = field(default=None, init=False)
@@ -118,7 +134,7 @@ class LanguageModel:
         Args:
             context: comes before.
             limit: tokens at most.
-            until: texts that end it; the first of them that comes up is not part of the answer, nor what is behind it.
+            until: texts that end it, as in ``Wanted``.
 
         Returns:
             The answer.
@@ -126,22 +142,45 @@ class LanguageModel:
         Raises:
             RefusedInputError: no context fits beside the answer into ``max_length``.
         """
-        ids = self._ids(context)
+        ((_, found),) = self.answers([Wanted(context, limit, until)])
+        return found
+
+    def answers(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, str]]:
+        """Write answers greedily, several side by side.
+
+        Args:
+            wanted: what is asked for.
+
+        Yields:
+            A number, counted from 0, and the answer of that number, as soon as it is written.
+
+        Raises:
+            RefusedInputError: no context fits beside an answer into ``max_length``.
+            NonFiniteStateError: a state became NaN or infinite.
+        """
+        together = SideBySide(self.model, self.end, self.scales, rows=self.rows)
+        for number, written in together.answers(map(self._question, wanted)):
+            if isinstance(written, NonFiniteStateError):
+                raise written
+            yield number, self._until_stopped(written, wanted[number])
+
+    def _question(self, wanted: Wanted) -> Question:
+        limit, ids = wanted.limit, self._ids(wanted.context)
         if self.max_length is not None and limit >= self.max_length:
             raise RefusedInputError(f"an answer of {limit} tokens does not fit into max_length {self.max_length}")
         ids = ids if len(ids) else np.array([self._prefix_id()])
         ids = self._cut(ids, None if self.max_length is None else self.max_length - limit)
-        stops = tuple(filter(None, until))
+        stops = tuple(filter(None, wanted.until))
 
         def has_stopped(written: list[int]) -> bool:
             text = self.decode(written)
             return any(stop in text for stop in stops)
 
-        found = generate(
-            self.model, ids, limit, end=self.end, stop=has_stopped if stops else None, intervention=self.scales
-        )
-        text = self.decode(list(found.ids))
-        return text[: min([text.index(stop) for stop in stops if stop in text], default=len(text))]
+        return Question(ids, limit, has_stopped if stops else None)
+
+    def _until_stopped(self, written: Generated, wanted: Wanted) -> str:
+        text = self.decode(list(written.ids))
+        return text[: min([text.index(stop) for stop in wanted.until if stop and stop in text], default=len(text))]
 
     def _ids(self, text: str) -> Ids:
         return self.encode(text.encode("utf-8", "replace"), "a request").astype(

@@ -13,10 +13,10 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mambascope.spectra.checkpoint import open_checkpoint
 from mambascope.spectra.errors import RefusedInputError
@@ -24,8 +24,11 @@ from mambascope.spectra.loading import encoder_of, load, tokenizer_file
 from mambascope.spectra.scales import Scales
 
 from .generation import end_tokens
-from .language_requests import LanguageModel, Truncation
+from .language_requests import LanguageModel, Truncation, Wanted
 from .passkey.answers import decoder_of
+from .side_by_side import ROWS
+
+T = TypeVar("T")
 
 NAME = "mambascope"
 """What the model is called in the harness's registry."""
@@ -45,7 +48,7 @@ class Request(Protocol):
 
 
 class Requests:
-    """The harness's three kinds of requests, answered one by one.
+    """The harness's three kinds of requests: likelihoods one by one, answers several side by side.
 
     Args:
         pretrained: a bundled name, a folder or a hub id; of a baked model no scales are needed.
@@ -56,8 +59,8 @@ class Requests:
         prefix_token: id before a text that has no context. Default: the one that ends a text.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: of the weights.
-        batch_size: taken and not used; results do not depend on it.
-        max_batch_size: likewise.
+        batch_size: answers written side by side; results do not depend on it. Default: 16, as for ``auto``.
+        max_batch_size: taken and not used.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Requests:
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        del batch_size, max_batch_size
+        del max_batch_size
         if truncation not in {"left", "middle"}:
             raise RefusedInputError(f"truncation {truncation!r}: expected left or middle")
         checkpoint = open_checkpoint(pretrained)
@@ -92,6 +95,7 @@ class Requests:
             None if given is None else given.check(model.config),
             _whole(max_length, "max_length"),
             truncation,
+            ROWS if str(batch_size).startswith("auto") else _whole(batch_size, "batch_size") or ROWS,
         )
 
     def loglikelihood(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -104,10 +108,10 @@ class Requests:
 
     def generate_until(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[str]:
         """Return for each (context, how to generate) the answer, up to the first stop string."""
-        found = []
-        for each in _shown(requests, "generate_until", disable_tqdm):
-            context, how = each.args
-            found.append(self.language.answer(context, *limit_and_stops(how)))
+        wanted = [Wanted(context, *limit_and_stops(how)) for context, how in (each.args for each in requests)]
+        found = [""] * len(wanted)
+        for number, answer in _shown(self.language.answers(wanted), "generate_until", disable_tqdm, len(wanted)):
+            found[number] = answer
         return found
 
     @property
@@ -189,10 +193,10 @@ def _whole(value: int | str | None, name: str) -> int | None:
     return int(value)
 
 
-def _shown(requests: Sequence[Request], what: str, disable: bool) -> Sequence[Request]:
+def _shown(each: Iterable[T], what: str, disable: bool, total: int | None = None) -> Iterable[T]:
     from tqdm import tqdm
 
-    shown: Sequence[Request] = tqdm(requests, desc=what, disable=disable)
+    shown: Iterable[T] = tqdm(each, desc=what, disable=disable, total=total)
     return shown
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mambascope.analysis.atomic import json_bytes, write_bytes, write_json, write_text
+from mambascope.analysis.cite import fitted_on
 from mambascope.analysis.longbench.evaluation import LongBenchFound
 from mambascope.analysis.longbench.rows import AVERAGE, PairRow, TaskRow
 from mambascope.analysis.longbench.tasks import TASKS
@@ -64,10 +65,32 @@ def sentences(found: LongBenchFound) -> list[str]:
     broken = [f"{row.method} on {row.task}: {row.broken} of {row.samples}" for row in found.rows if row.broken]
     if broken:
         told.append(f"A state overflowed, and the answer scores 0 ({'; '.join(broken)}).")
+    if any(row.ci_low is None and row.samples > 1 for row in found.rows):
+        told.append(
+            "No interval stands where all samples of a task score the same, nor by an average over such a task."
+        )
     ready = list(dict.fromkeys(TASKS[row.task].title for row in found.rows if row.prompts != "official"))
     if ready:
         told.append(f"Prompts as the files have them, which need not be LongBench's own: {', '.join(ready)}.")
     return told
+
+
+def differences(found: LongBenchFound) -> list[str]:
+    """Say of each method whether it is better than the reference, as the page's last table does.
+
+    Args:
+        found: a finished evaluation.
+
+    Returns:
+        A sentence a method that was compared.
+    """
+    return [
+        f"{row.method} less {row.reference}, average on the same {row.samples} samples: "
+        f"{_number(row.difference, row.ci_low, row.ci_high, '+').text}"
+        + ("" if row.p is None else f", p = {row.p:.3g}")
+        for row in found.pairs
+        if row.task == AVERAGE
+    ]
 
 
 def html_page(found: LongBenchFound, made_by: Sequence[tuple[str, str]] = ()) -> str:
@@ -84,14 +107,7 @@ def html_page(found: LongBenchFound, made_by: Sequence[tuple[str, str]] = ()) ->
     if found.pairs:
         parts.append(_pairs(found.pairs))
     parts.append(markup.facts(made_by))
-    style = (
-        "body{font:15px/1.5 sans-serif;margin:2em;max-width:90em}table{border-collapse:collapse;margin:1em 0}"
-        "td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}td.number{text-align:right}"
-        "caption{text-align:left;font-weight:bold}.interval{color:#666;font-size:85%}.scroll{overflow-x:auto}"
-        "dl.facts{display:grid;grid-template-columns:max-content 1fr;gap:0 1em}dd{margin:0}"
-    )
-    head = f'<meta charset="utf-8"><title>mambascope: LongBench</title><style>{style}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    return markup.page("mambascope: LongBench", parts)
 
 
 def _number(value: float, low: float | None, high: float | None, sign: str = "") -> markup.Number:
@@ -163,11 +179,7 @@ def write_longbench(run: RunFolder, found: LongBenchFound) -> None:
     write_table(run, "longbench-averages", [row.to_dict() for row in found.averages])
     if found.pairs:
         write_table(run, "longbench-paired", [row.to_dict() for row in found.pairs])
-    made_by = run.made_by()
-    inputs = ", ".join(f"{each['name']} ({each['sha256'][:12]})" for each in made_by["inputs"])
-    facts = [("mambascope", str(made_by["mambascope"])), ("files", inputs)]
-    facts += [(name, str(made_by[name])) for name in ("device", "dtype", "seed")]
-    write_text(run.output("table2.html"), html_page(found, facts))
+    write_text(run.output("table2.html"), html_page(found, _facts(run, found)))
     save(scores_figure(found), run, "longbench")
     names = [each.method for each in found.fitted]
     folders = dict(zip(names, slugs(names), strict=True))
@@ -178,3 +190,14 @@ def write_longbench(run: RunFolder, found: LongBenchFound) -> None:
         if fitted.scales is not None:
             path = run.output(f"scales/{folders[fitted.method]}.json")
             write_json(path, fitted.scales.to_dict() | {"note": fitted.how})
+
+
+def _facts(run: RunFolder, found: LongBenchFound) -> list[tuple[str, str]]:
+    """Say what the page was made from: of the texts for methods, those that its methods were fitted on."""
+    made_by = run.made_by()
+    read = set().union(*(fitted_on(fitted.method) for fitted in found.fitted))
+    inputs = [each for each in made_by["inputs"] if each["role"] not in {"calibration", "validation"} - read]
+    told = ", ".join(f"{each['name']} ({each['sha256'][:12]})" for each in inputs)
+    facts = [("mambascope", str(made_by["mambascope"])), ("files", told)]
+    facts += [(name, str(made_by[name])) for name in ("device", "dtype")]
+    return [*facts, ("seed", str(made_by["command"]["seed"]))]

@@ -59,8 +59,8 @@ def _draw(axes: Axes, methods: list[str], marks: dict[str, Mark]) -> None:
         score, low, high = marks[method]
         colour = METHODS[method].colour if method in METHODS else "#7F7F7F"
         if low is not None and high is not None:
-            axes.plot([max(0.0, low), min(100.0, high)], [line, line], color=colour, linewidth=1.0)
-        axes.plot([score], [line], "o", color=colour, markersize=4)
+            axes.plot([low, high], [line, line], color=colour, linewidth=1.0)
+        axes.plot([score], [line], "o", color=colour, markersize=4, clip_on=False, zorder=3)  # whole at 0, too
     top = max(high if high is not None else score for score, _, high in marks.values())
     axes.set_xlim(0, min(100.0, 1.1 * top) or 1.0)
     axes.grid(axis="y", color="#e8e8e8", linewidth=0.6)

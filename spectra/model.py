@@ -298,8 +298,10 @@ class Model(nn.Module):
 
         def steps() -> Iterator[Tensor]:
             (block,) = deque(run(tokens, state=state), maxlen=1)
+            wide = torch.promote_types(block.hidden.dtype, torch.float32)  # many half-precision logits are equal
+            head = block.head.to(wide)
             while True:
-                ids = (block.hidden[:, -1:] @ block.head.T).argmax(-1)
+                ids = (block.hidden[:, -1:].to(wide) @ head.T).argmax(-1)
                 yield ids
                 block = next(run(ids, state=block.state))
 

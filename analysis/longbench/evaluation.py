@@ -1,25 +1,27 @@
 """Every method on LongBench: fitted once, then asked each question, stopped and resumed sample by sample.
 
 All methods read the same tokens and write up to the same number, with what they do to the dynamics acting in the prompt
-and in every token written. Methods are fitted on calibration and validation text, never on the questions (the paper's
-released code calibrates on 20 of them, for the score itself).
+and in every token written. Questions are answered side by side, which changes no answer, and each is kept as soon as it
+is written. Methods are fitted on calibration and validation text, never on the questions (the paper's released code
+calibrates on 20 of them, for the score itself).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
-from mambascope.spectra.tokens import Ids
 
-from ..generation import generate
 from ..methods import Fitted, Method, Setup, Task, fit, setup_of
-from ..methods.foreseen import expected_fit
 from ..methods.plain import FRESH
+from ..side_by_side import ROWS, Question, SideBySide, Written
 from .metrics import score
-from .prompts import Asked, Prompt
+from .prompts import Asked
 from .rows import AverageRow, PairRow, TaskRow, average_rows, pair_rows, task_row
 
 Decode = Callable[[list[int]], str]
@@ -138,6 +140,8 @@ class LongBenchJob:
     """Id that was put before each prompt."""
     reference: str | None = None
     """Method that the others are compared with. Default: ``none`` where it is run, else no comparison."""
+    rows: int = ROWS
+    """Questions answered side by side; no effect on any answer."""
 
     def run(self, methods: Sequence[Method], tick: Tick = lambda _: None) -> LongBenchFound:
         """Fit, and ask every question.
@@ -174,17 +178,11 @@ class LongBenchJob:
 
     def fit_tokens(self, methods: Sequence[Method]) -> float:
         """Estimate the tokens that fitting reads."""
-        return sum(expected_fit(method, self.fits) for method in methods)
+        return sum(method.expected_tokens(self.fits) for method in methods)
 
     def _answers(self, fitted: Fitted, asked: Asked, tick: Tick) -> Answers:
         items = []
-        for sample, prompt in zip(asked.samples, asked.prompts, strict=True):
-            setup = setup_of(fitted, self.fits.model, len(prompt.ids))
-
-            def answer(setup: Setup = setup, prompt: Prompt = prompt) -> dict[str, Any]:
-                return self._answer(setup, prompt.ids, asked.task.answer_tokens, tick)
-
-            kept = self.fits.cell(f"longbench/{setup.name}/{asked.task.name}/{sample.index}", answer)
+        for sample, prompt, kept in zip(asked.samples, asked.prompts, self._kept(fitted, asked, tick), strict=True):
             right = score(asked.task, kept["prediction"], sample.answers, sample.classes)
             items.append(
                 Answer(
@@ -197,17 +195,38 @@ class LongBenchJob:
             )
         return Answers(fitted.method, asked, tuple(items))
 
-    def _answer(self, setup: Setup, ids: Ids, limit: int, tick: Tick) -> dict[str, Any]:
-        try:
-            found = generate(
-                setup.model, ids, limit, end=self.end, intervention=setup.intervention, state=setup.start(1), tick=tick
-            )
-        except NonFiniteStateError:
+    def _kept(self, fitted: Fitted, asked: Asked, tick: Tick) -> list[dict[str, Any]]:
+        """Return what was written to each question; neighbours that are run alike are asked side by side."""
+        setups = (setup_of(fitted, self.fits.model, len(prompt.ids)) for prompt in asked.prompts)
+        found: list[dict[str, Any]] = []
+        for _, group in groupby(setups, key=lambda setup: setup.name):
+            ((count, setup),) = deque(enumerate(group, 1), maxlen=1)  # one name is one thing to do: the last is kept
+            found += self._ask(setup, asked, range(len(found), len(found) + count), tick)
+        return found
+
+    def _ask(self, setup: Setup, asked: Asked, numbers: range, tick: Tick) -> list[dict[str, Any]]:
+        """Answer the questions that no earlier session has answered; each is a cell of the run folder."""
+        keys = {number: f"longbench/{setup.name}/{asked.task.name}/{asked.samples[number].index}" for number in numbers}
+        found = {number: self.fits.cell(key, dict) for number, key in keys.items() if self._has(key)}
+        missing = [number for number in numbers if number not in found]
+        limit = asked.task.answer_tokens
+        together = SideBySide(setup.model, self.end, setup.intervention, setup.start(1), tick, self.rows)
+        for place, written in together.answers([Question(asked.prompts[number].ids, limit) for number in missing]):
+            number = missing[place]
+            found[number] = self.fits.cell(keys[number], partial(self._stored, written))
+        return [found[number] for number in numbers]
+
+    def _has(self, key: str) -> bool:
+        run = self.fits.run
+        return run is not None and ("cell", self.fits.prefix + key) in run.journal
+
+    def _stored(self, written: Written) -> dict[str, Any]:
+        if isinstance(written, NonFiniteStateError):
             return {"prediction": "", "tokens": 0, "ended": False, "broken": True}
         return {
-            "prediction": self.decode(list(found.ids)),
-            "tokens": len(found.ids),
-            "ended": found.ended,
+            "prediction": self.decode(list(written.ids)),
+            "tokens": len(written.ids),
+            "ended": written.ended,
             "broken": False,
         }
 

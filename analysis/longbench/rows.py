@@ -3,8 +3,9 @@
 A score is 100 times the mean over samples, rounded to hundredths as ``eval.py`` of THUDM/LongBench does; an average is
 the mean of the rounded scores, so that whoever adds a table up gets it. Intervals are over samples: within a task as
 ``evaluate.intervals`` has them; of an average Student's t with the degrees of freedom of Welch and Satterthwaite, tasks
-weighing alike. The p-value of an average is of sign flips by sample, each sample weighing 1 / (samples of its task).
-Source: Satterthwaite, Biometrics Bulletin 2 (1946).
+weighing alike. An interval of scores ends at 0 and 100, and there is none where all samples score the same: their
+spread says nothing of other samples. The p-value of an average is of sign flips by sample, each sample weighing
+1 / (samples of its task). Source: Satterthwaite, Biometrics Bulletin 2 (1946).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class TaskRow:
     score: float
     """100 times the mean, rounded to hundredths."""
     ci_low: float | None
-    """Lower end of the 95 % interval over samples; None for fewer than two."""
+    """Lower end of the 95 % interval over samples; None for fewer than two, or where all score the same."""
     ci_high: float | None
     """Upper end."""
     prompt_tokens: float
@@ -76,7 +77,7 @@ class AverageRow:
     score: float
     """Mean of the tasks' scores as they are printed."""
     ci_low: float | None
-    """Lower end of the 95 % interval over samples; None where a task has fewer than two."""
+    """Lower end of the 95 % interval over samples; None where a task has none."""
     ci_high: float | None
     """Upper end."""
 
@@ -140,14 +141,15 @@ def task_row(
         The row.
     """
     found = interval(100 * np.array(scores))
+    low, high = (None, None) if len(set(scores)) == 1 else _bounded(found.low, found.high)
     return TaskRow(
         method=method,
         task=task.name,
         metric=task.metric,
         samples=len(scores),
         score=printed(scores),
-        ci_low=found.low,
-        ci_high=found.high,
+        ci_low=low,
+        ci_high=high,
         prompt_tokens=float(np.mean(prompt_tokens)),
         truncated=truncated,
         answer_limit=task.answer_tokens,
@@ -181,10 +183,15 @@ def average_rows(rows: Sequence[TaskRow], scores: Scores) -> list[AverageRow]:
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == method]
         mean = sum(row.score for row in own) / len(own)
-        spread = _margin([100 * np.array(scores[method, row.task]) for row in own])
-        low, high = (None, None) if spread is None else (mean - spread, mean + spread)
+        told = all(row.ci_low is not None for row in own)
+        spread = _margin([100 * np.array(scores[method, row.task]) for row in own]) if told else None
+        low, high = (None, None) if spread is None else _bounded(mean - spread, mean + spread)
         found.append(AverageRow(method, len(own), mean, low, high))
     return found
+
+
+def _bounded(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    return (None if low is None else max(0.0, low)), (None if high is None else min(100.0, high))
 
 
 def pair_rows(methods: Sequence[str], scores: Scores, reference: str | None) -> list[PairRow]:

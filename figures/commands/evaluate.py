@@ -64,7 +64,10 @@ def add(verbs: Any) -> None:
         "--bos", type=int, metavar="ID", help="token id put before each passage, read and not scored. Default: none"
     )
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="texts side by side. Default: 8; for passkey 20, on a GPU 100"
+        "--batch",
+        type=int,
+        metavar="N",
+        help="texts side by side. Default: 8; for passkey 20, on a GPU 100; for longbench 16 answers",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of all random draws. Default: 0")
     add_train_length(parser)
@@ -89,6 +92,8 @@ def _refuse_options_of_others(args: argparse.Namespace) -> None:
         given = [name for name in module.OPTIONS if getattr(args, name) is not None]
         if given and args.task != task:
             raise RefusedInputError(f"--{given[0].replace('_', '-')} is for --task {task}")
+    if "scales" in (name.strip() for name in (args.methods or "").split(",")) and not args.scales:
+        raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
 
 
 def _run_perplexity(args: argparse.Namespace) -> None:
@@ -164,8 +169,6 @@ def _methods_and_lengths(source: Source, args: argparse.Namespace) -> tuple[list
     check_reference(args.reference, methods)
     if any(map(needs_train_length, methods)) or not args.lengths:
         source.needs_train_length()
-    if "scales" in methods and not args.scales:
-        raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
     if args.batch is not None and args.batch < 1:
         raise RefusedInputError(f"--batch {args.batch}: expected at least 1")
     if args.starts < 1:

@@ -50,7 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--task longbench",
         "Qasper, HotpotQA, 2WikiMQA, TREC, TriviaQA, LCC and RepoBench-P with LongBench's prompts and metrics. Methods "
         "are those of `compare`, fitted on --calibration and --validation text, for --lengths (default: T, 2 T, 4 T, "
-        "... up to the longest prompt).",
+        "... up to the longest prompt). Answers are written --batch side by side (default: 16), which changes none of "
+        "them; a method that looks at whole prompts, or a model in half precision, answers one at a time.",
     )
     group.add_argument(
         "--data", metavar="DIR", help="folder with LongBench's files such as qasper.jsonl, its data.zip, or `hub`"
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.analysis.methods import chosen_methods
     from mambascope.analysis.planned_work import longbench_work
 
-    from ..longbench import sentences, text_rows, write_longbench  # now, not after hours of work
+    from ..longbench import differences, sentences, text_rows, write_longbench  # now, not after hours of work
     from ..resources import plan_resources
     from ..sources import Source, run_folder
 
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
         print_json(about | found.to_dict() | {"notes": sentences(found)})
         return
     print_table(text_rows(found))
-    for told in sentences(found):
+    for told in (*differences(found), *sentences(found)):
         print_wrapped(told)
 
 
@@ -127,15 +128,16 @@ def _refuse(args: argparse.Namespace, methods: list[str]) -> None:
             "--task longbench needs --data DIR: the folder with LongBench's files such as qasper.jsonl, its data.zip, "
             "or `--data hub` to fetch that"
         )
-    if "scales" in methods and not args.scales:
-        raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
     if args.text:
         raise RefusedInputError("--text is for --task perplexity; give LongBench's files with --data")
-    if args.batch not in {None, 1}:
-        raise RefusedInputError(f"--batch {args.batch}: questions are of different lengths and are asked one by one")
+    if args.batch is not None and args.batch > 1 and args.dtype in {"float16", "bfloat16"}:
+        raise RefusedInputError(
+            f"--batch {args.batch}: in {args.dtype} nearly every token is so close to another that its answer would "
+            "depend on the batch; leave it out, or give --dtype float32"
+        )
     if args.starts != 1 or args.same_documents:
         raise RefusedInputError("--starts and --same-documents are for --task perplexity")
-    at_least(args, 1, ("limit",))
+    at_least(args, 1, ("limit", "batch"))
     at_least(args, 2, ("max_length",))
 
 
@@ -206,6 +208,7 @@ def _job(
     from mambascope.analysis.longbench.evaluation import LongBenchJob
     from mambascope.analysis.methods import Task
     from mambascope.analysis.passkey.answers import decoder_of
+    from mambascope.analysis.side_by_side import ROWS
     from mambascope.analysis.study import Texts
 
     from ..resources import shape_of
@@ -221,7 +224,8 @@ def _job(
     )  # fmt: skip
     decode, end = decoder_of(source.checkpoint, args.tokenizer), end_tokens(source.checkpoint, args.tokenizer)
     chosen = tuple(each.first(args.limit) for each in asked)
-    return LongBenchJob(fits, chosen, decode, end, args.max_length, args.bos, args.reference)
+    rows = args.batch or ROWS
+    return LongBenchJob(fits, chosen, decode, end, args.max_length, args.bos, args.reference, rows)
 
 
 def doublings(train_length: int, longest: int) -> list[int]:

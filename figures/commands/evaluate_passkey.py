@@ -79,7 +79,6 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.analysis.methods import chosen_methods
     from mambascope.analysis.passkey.answers import BATCH, BATCH_ON_GPU
     from mambascope.analysis.planned_work import methods_work
-    from mambascope.spectra.errors import RefusedInputError
     from mambascope.spectra.loading import pick_device
 
     from ..passkey import summary_rows, write_passkey  # now, not after hours of work
@@ -89,8 +88,6 @@ def run(args: argparse.Namespace) -> None:
     source = Source.open(args.model, args)
     T = source.needs_train_length()
     named = [name.strip() for name in (args.methods or METHODS).split(",") if name.strip()]
-    if "scales" in named and not args.scales:
-        raise RefusedInputError("method 'scales' needs --scales FILE (make one with `mambascope propose`)")
     methods = chosen_methods([f"scales:{args.scales}" if name == "scales" else name for name in named])
     _refuse(args, [method.name for method in methods])
     _fill(args, T)

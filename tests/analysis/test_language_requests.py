@@ -181,3 +181,14 @@ def test_tokens_may_be_longer_than_bytes():
 def test_half_a_surrogate_pair_does_not_end_a_run():
     asked = language()
     assert asked.rolling("a\ud800") == asked.rolling("a?")
+
+
+def test_half_precision_scores_and_writes_by_the_same_logits():
+    """Many bfloat16 logits are equal; the likeliest token is that of the float32 logits, for scores and answers."""
+    model = tiny_model("mamba2", torch.bfloat16, vocab_size=320, tie_embeddings=False, ngroups=1)
+    asked = LanguageModel(model, numbers, lambda ids: "".join(f" {i}" for i in ids))
+    contexts = [" ".join(map(str, np.random.default_rng(seed).integers(256, size=20))) for seed in range(150)]
+    answers = [asked.answer(context, 1) for context in contexts]
+    assert all(asked.loglikelihood(context, answer)[1] for context, answer in zip(contexts, answers, strict=True))
+    narrow = [model(torch.tensor([list(map(int, context.split()))])).logits()[0, -1].argmax() for context in contexts]
+    assert answers != [f" {int(token)}" for token in narrow]  # else there was nothing to tell apart

@@ -11,8 +11,10 @@ from mambascope.analysis.longbench.evaluation import LongBenchFound
 from mambascope.analysis.longbench.metrics import score
 from mambascope.analysis.longbench.rows import average_rows, task_row
 from mambascope.analysis.longbench.tasks import TASKS
+from mambascope.analysis.side_by_side import SideBySide
 from mambascope.figures.cli import main
 from mambascope.figures.commands.evaluate_longbench import words
+from mambascope.figures.longbench import sentences
 from mambascope.figures.longbench_plots import scores_figure
 from mambascope.spectra.scales import scaling
 from mambascope.spectra.zoo import text_files
@@ -110,6 +112,9 @@ def test_table_2_adds_up_and_every_answer_is_kept(capsys, asked, written, tmp_pa
         cells = [float(row[title]) for title in TITLES]
         assert len(set(cells)) > 3
         assert abs(sum(cells) / 7 - float(row["average"])) <= 0.005 + 1e-9
+    pair = json.loads((tmp_path / "run/tables/longbench-paired.json").read_text())["rows"][-1]
+    told = f"constant:dt:0.5 less none, average on the same 14 samples: {pair['difference']:+.2f} ["
+    assert told in " ".join(shown.out.split())
     shown_row = shown.out.splitlines()[1].split()
     assert [float(cell) for cell in shown_row[1:]] == [float(rows[0][name]) for name in [*TITLES, "average"]]
     for slug in ("none", "constant-dt-0.5"):
@@ -136,21 +141,40 @@ def test_the_page_has_the_table_and_says_what_was_cut(capsys, asked, written, tm
         assert f">{float(cells[title]):.2f}" in page
     assert "prompts of more than 96 tokens keep their first and last 48" in page
     assert "Difference from none" in page
+    assert "<dt>seed</dt><dd>0</dd>" in page
+    assert "qasper.jsonl (" in page
+    assert "calibration.txt" not in page  # nothing was fitted on it
+    ran(capsys, asked, "--methods", "none,spectrum", "-o", tmp_path / "run")
+    page = (tmp_path / "run/table2.html").read_text()
+    assert "calibration.txt (" in page
+    assert "validation.txt" not in page
     assert "http" not in re.sub(r"<style>.*?</style>", "", page)  # nothing is loaded
 
 
 def test_the_same_command_goes_on_and_more_methods_are_added(capsys, asked, tmp_path, monkeypatch):
-    from mambascope.analysis.longbench import evaluation
-
     ran(capsys, asked, "--methods", "none", "--tasks", "lcc,trec", "-o", tmp_path / "run")
     ran(capsys, asked, "--methods", "spectrum", "--tasks", "lcc,trec", "-o", tmp_path / "run")
-    calls, generate = [], evaluation.generate
-    monkeypatch.setattr(evaluation, "generate", lambda *a, **k: calls.append(1) or generate(*a, **k))
-    ran(capsys, asked, "--methods", "none,constant:a:2", "--tasks", "trec,lcc", "-o", tmp_path / "run")
-    assert len(calls) == 4
+    written, answers = [], SideBySide.answers
+    monkeypatch.setattr(SideBySide, "answers", lambda *a: (written.append(1) or each for each in answers(*a)))
+    ran(capsys, asked, "--methods", "none,constant:a:2", "--tasks", "trec,lcc", "-o", tmp_path / "run", "--batch", 2)
+    assert len(written) == 4  # another batch is not another run
     assert [row["method"] for row in table(tmp_path / "run/tables/table2.csv")] == ["none", "constant:a:2"]
     shown = ran(capsys, asked, "--methods", "none", "--tasks", "trec", "-o", tmp_path / "run", code=3)
     assert "holds a different run" in shown.err
+
+
+def test_the_batch_changes_no_file(capsys, asked, tmp_path, monkeypatch):
+    rows, answers = [], SideBySide.answers
+    monkeypatch.setattr(SideBySide, "answers", lambda each, asked: rows.append(each.rows) or answers(each, asked))
+    words = ("--methods", "none,constant:dt:4", "--tasks", "lcc,qasper", "-o")
+    for name, batch in (("one", ("--batch", 1)), ("two", ("--batch", 2)), ("default", ())):
+        ran(capsys, asked, *words, tmp_path / name, *batch)
+    assert sorted(set(rows)) == [1, 2, 16]
+    runs = [tmp_path / name for name in ("one", "two", "default")]
+    files = [{str(path.relative_to(run)): path for path in run.rglob("*") if path.is_file()} for run in runs]
+    assert files[0].keys() == files[1].keys() == files[2].keys()
+    for name in files[0].keys() - {"manifest.json", "journal.jsonl", ".lock"}:
+        assert len({each[name].read_bytes() for each in files}) == 1, name
 
 
 def test_scales_from_a_file_are_a_method(capsys, asked, tmp_path):
@@ -191,6 +215,7 @@ def test_ready_made_prompts_are_told_apart(capsys, asked, tmp_path):
     shown = ran(capsys, [*asked[:7], str(tmp_path / "ready"), "--methods", "none"])
     assert "Prompts as the files have them, which need not be LongBench's own: Qasper." in " ".join(shown.out.split())
     assert "Truncation: none, every prompt is read whole" in " ".join(shown.out.split())
+    assert "No interval stands" not in shown.out  # there is one sample
 
 
 def test_a_plan_can_be_seen_before(capsys, asked):
@@ -213,7 +238,8 @@ def test_a_plan_can_be_seen_before(capsys, asked):
         (("--methods", "scales"), "method 'scales' needs --scales FILE"),
         (("--limit", "0"), "--limit 0: expected at least 1"),
         (("--max-length", "1"), "--max-length 1: expected at least 2"),
-        (("--batch", "4"), "--batch 4: questions are of different lengths"),
+        (("--batch", "0"), "--batch 0: expected at least 1"),
+        (("--batch", "4", "--dtype", "bfloat16"), "--batch 4: in bfloat16 nearly every token is so close to another"),
         (("--starts", "2"), "--starts and --same-documents are for --task perplexity"),
         (("--words", "90000..90001"), "no sample has 90000 to 90001 words"),
         (("--bos", "9999"), "--bos 9999: expected an id from 0 to 263"),
@@ -242,7 +268,7 @@ def test_the_figure_shows_every_score_with_its_interval():
     rng = np.random.default_rng(0)
     methods, tasks = ["none", "spectrum", "constant:a:2"], ["qasper", "trec", "lcc"]
     scores = {(method, task): rng.random(5).tolist() for method in methods for task in tasks}
-    scores["none", "trec"] = [0.0] * 5
+    scores["none", "trec"] = [0.0] * 5  # no interval
     told = {"truncated": 0, "ended": 0, "broken": 0, "ready_made": False}
     rows = [
         task_row(method, TASKS[task], scores[method, task], prompt_tokens=[9] * 5, answer_tokens=[3] * 5, **told)
@@ -250,7 +276,9 @@ def test_the_figure_shows_every_score_with_its_interval():
         for task in tasks
     ]
     averages = average_rows(rows, scores)
-    figure = scores_figure(LongBenchFound("x", None, None, tuple(rows), tuple(averages), (), (), ()))
+    found = LongBenchFound("x", None, None, tuple(rows), tuple(averages), (), (), ())
+    assert any(told.startswith("No interval stands where all samples of a task") for told in sentences(found))
+    figure = scores_figure(found)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == ["Qasper", "TREC", "LCC", "average"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == methods
@@ -259,9 +287,10 @@ def test_the_figure_shows_every_score_with_its_interval():
         assert [line.get_xdata()[0] for line in points] == [row.score for row in shown]
         assert [line.get_ydata()[0] for line in points] == [0, 1, 2]
         ends = [tuple(line.get_xdata()) for line in axes.lines if line.get_marker() != "o"]
-        assert ends == [(max(0, row.ci_low), min(100, row.ci_high)) for row in shown]
+        assert ends == [(row.ci_low, row.ci_high) for row in shown if row.ci_low is not None]
         assert axes.get_xlim()[0] == 0
         assert axes.get_xlim()[1] >= max(row.score for row in shown)
+        assert not any(line.get_clip_on() for line in points)  # a score of 0 is a whole dot
     assert panels[0].yaxis_inverted()
 
 

@@ -1,6 +1,6 @@
 """The shapes of published models on disk, with random weights: 65,536 tokens of a book go through, and what that takes.
 
-``make soak-shapes`` runs all of it and prints a line each; the mean of a command is minutes to an hour on one core.
+``make soak`` runs all of it and prints a line each; the mean of a command is minutes to an hour on one core.
 """
 
 import importlib.util

@@ -163,8 +163,8 @@ FAULTS = table(
     (
         "model-generates-from-the-first-position",
         "spectra/model.py",
-        "(block.hidden[:, -1:] @",
-        "(block.hidden[:, :1] @",
+        "(block.hidden[:, -1:].to(wide) @",
+        "(block.hidden[:, :1].to(wide) @",
         "the first position of a block decides the next token",
         f"{MODEL}::test_generate_is_the_argmax_of_prefill",
     ),

@@ -16,6 +16,7 @@ from mambascope.analysis.longbench.tasks import TASKS
 from mambascope.analysis.methods import Task, chosen_methods
 from mambascope.analysis.passkey.answers import decode_bytes
 from mambascope.analysis.runs import RunFolder
+from mambascope.analysis.side_by_side import SideBySide
 from mambascope.analysis.study import Texts
 from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
 from mambascope.spectra.scales import scaling
@@ -80,18 +81,35 @@ def test_answers_are_those_of_the_scaled_model_token_by_token(model):
     assert texts_of[0] != texts_of[4]
 
 
-def test_every_method_reads_the_same_tokens(model, monkeypatch):
-    from mambascope.analysis.longbench import evaluation
+def test_answers_do_not_depend_on_how_many_are_written_side_by_side(model):
+    methods = chosen_methods(["none", "constant:a:0.02", "state-passing", "longmamba", "decimamba:1"])
+    asked_of = asked(["hotpotqa"], samples=5)
+    alone, *others = (job_of(model, asked_of, rows=rows).run(methods) for rows in (1, 2, 3, 16))
+    for found in others:
+        assert [each.items for each in found.answers] == [each.items for each in alone.answers]
+        assert found.rows == alone.rows
+    assert len({item.prediction for each in alone.answers for item in each.items}) > 5
 
-    read, generate = {}, evaluation.generate
 
-    def watched(model, prompt, limit, **how):
-        read.setdefault(str(how["intervention"]), []).append((prompt.tolist(), limit))
-        return generate(model, prompt, 2, **how)
+@pytest.fixture
+def watched(monkeypatch):
+    """Whoever answers, and what is asked of them."""
+    asked_of, answers = [], SideBySide.answers
 
-    monkeypatch.setattr(evaluation, "generate", watched)
+    def seen(together, questions):
+        asked_of.append((together, list(questions)))
+        return answers(together, asked_of[-1][1])
+
+    monkeypatch.setattr(SideBySide, "answers", seen)
+    return asked_of
+
+
+def test_every_method_reads_the_same_tokens(model, watched):
     job = job_of(model, asked(["qasper", "trec"], max_length=401), max_length=401)
     found = job.run(chosen_methods(["none", "constant:a:2", "constant:a_power:0.5"]))
+    read = {}
+    for together, questions in watched:
+        read.setdefault(str(together.intervention), []).extend((q.prompt.tolist(), q.limit) for q in questions)
     assert len(read) == 3
     first, *others = read.values()
     assert all(each == first for each in others)
@@ -101,6 +119,17 @@ def test_every_method_reads_the_same_tokens(model, monkeypatch):
         "prompts of more than 401 tokens keep their first and last 200; 3 of 6 were cut, the same for every method; "
         "no token comes before a prompt"
     )
+
+
+def test_questions_are_asked_side_by_side_where_they_are_run_alike(model, watched):
+    job = job_of(model, asked(["lcc"], samples=4), rows=3)
+    job.run(chosen_methods(["none", "constant:a:2", "longmamba"]))
+    assert [(together.rows, len(questions)) for together, questions in watched[:2]] == [(3, 4)] * 2
+    assert [len(questions) for _, questions in watched[2:]] == [1] * 4  # a threshold is that of a prompt's length
+    watched.clear()
+    mixed = job_of(model, asked(["lcc"], samples=4, max_length=130), rows=3)
+    mixed.run(chosen_methods(["longmamba"]))
+    assert [len(questions) for _, questions in watched] == [1, 3]  # three of them are cut to one length
 
 
 def test_scores_are_the_metrics_of_the_answers(model):
@@ -131,12 +160,11 @@ def test_predictions_are_what_longbenchs_own_script_reads(model):
 def test_a_state_that_overflows_counts_as_no_answer(model, monkeypatch):
     from mambascope.analysis.longbench import evaluation
 
-    def broken(*_, intervention, **__):
-        if intervention is not None:
-            raise NonFiniteStateError(1, 7)
-        return Generated((99,), ended=False)
+    def broken(together, questions):
+        for number, _ in enumerate(questions):
+            yield number, Generated((99,), ended=False) if together.intervention is None else NonFiniteStateError(1, 7)
 
-    monkeypatch.setattr(evaluation, "generate", broken)
+    monkeypatch.setattr(SideBySide, "answers", broken)
     monkeypatch.setattr(evaluation, "score", lambda *_: 1.0)  # as a right answer that is empty would give
     found = job_of(model, asked(["qasper"])).run(chosen_methods(["none", "constant:a:2"]))
     assert [row.broken for row in found.rows] == [0, 3]
@@ -144,31 +172,31 @@ def test_a_state_that_overflows_counts_as_no_answer(model, monkeypatch):
     assert [row.score for row in found.rows] == [100, 0]
 
 
-def test_a_run_goes_on_sample_by_sample(model, tmp_path, monkeypatch):
-    from mambascope.analysis.longbench import evaluation
+@pytest.mark.parametrize("rows", [1, 2, 16])
+def test_a_run_goes_on_sample_by_sample(model, tmp_path, monkeypatch, rows):
+    answers, calls = SideBySide.answers, []
 
-    generate, calls = evaluation.generate, []
+    def counted(together, questions):
+        for each in answers(together, questions):
+            calls.append(1)
+            if len(calls) == 5:
+                raise KeyboardInterrupt
+            yield each
 
-    def counted(*args, **how):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return generate(*args, **how)
+    monkeypatch.setattr(SideBySide, "answers", counted)
 
-    monkeypatch.setattr(evaluation, "generate", counted)
-
-    def in_folder(name, methods):
+    def in_folder(name, methods, rows):
         with RunFolder.open(tmp_path / name, command={"x": 1}, seed=0) as run:
-            return job_of(model, asked(["hotpotqa", "lcc"]), run=run).run(chosen_methods(methods))
+            return job_of(model, asked(["hotpotqa", "lcc"]), run=run, rows=rows).run(chosen_methods(methods))
 
     with pytest.raises(KeyboardInterrupt):
-        in_folder("one", ["none", "constant:a:2"])
-    found = in_folder("one", ["none", "constant:a:2"])
+        in_folder("one", ["none", "constant:a:2"], rows)
+    found = in_folder("one", ["none", "constant:a:2"], 2)  # whatever the batch was
     assert len(calls) == 5 + 8  # four were kept
-    whole = in_folder("two", ["none", "constant:a:2"])
+    whole = in_folder("two", ["none", "constant:a:2"], 1)
     assert [each.items for each in found.answers] == [each.items for each in whole.answers]
     before = len(calls)
-    more = in_folder("one", ["none", "constant:a:2", "constant:a:1"])
+    more = in_folder("one", ["none", "constant:a:2", "constant:a:1"], rows)
     assert len(calls) == before  # a factor of 1 is what was asked already
     assert more.answers[4].items == more.answers[0].items
 

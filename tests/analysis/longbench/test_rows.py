@@ -33,8 +33,31 @@ def test_a_row_tells_what_was_asked():
     found = row("none", "trec", [1, 0, 1, 1])
     assert (found.score, found.samples, found.metric, found.answer_limit) == (75.0, 4, "class", 64)
     assert (found.prompt_tokens, found.answer_tokens, found.truncated, found.prompts) == (10, 3, 1, "official")
-    own = interval(100 * np.array([1, 0, 1, 1.0]))
+    inside = [0.25, 0.5, 0.75, 0.5, 0.5, 0.25, 0.5, 0.75]
+    own, found = interval(100 * np.array(inside)), row("none", "trec", inside)
     assert (found.ci_low, found.ci_high) == (own.low, own.high)
+
+
+def test_an_interval_holds_scores_that_there_can_be():
+    one, other = row("none", "trec", [1, 0, 1, 1]), row("none", "lcc", [0.0, 0.0, 0.0, 0.1, 0.0])
+    assert (one.ci_high, other.ci_low) == (100, 0)
+    assert 0 <= one.ci_low < 75
+    assert 2 < other.ci_high < 100
+    (average,) = average_rows([one], {("none", "trec"): [1, 0, 1, 1]})
+    assert (average.ci_low, average.ci_high) == (0, 100)
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0, 0.5])
+def test_samples_that_all_score_the_same_have_no_interval(score):
+    """[0, 0] around a score of 0 from 6 samples would say that no other sample could be answered."""
+    scores = {("none", "qasper"): [score] * 6, ("none", "lcc"): [0.25, 0.5, 1.0]}
+    rows = [row(method, task, each) for (method, task), each in scores.items()]
+    assert (rows[0].score, rows[0].ci_low, rows[0].ci_high) == (100 * score, None, None)
+    assert rows[1].ci_low is not None
+    for some in (rows, rows[:1]):
+        (average,) = average_rows(some, scores)
+        assert (average.ci_low, average.ci_high) == (None, None)
+    assert average_rows(rows[1:], scores)[0].ci_low is not None
 
 
 def test_averages_are_the_mean_of_what_is_printed():
