@@ -182,6 +182,11 @@ def add_model(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
     )
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json, if the model's folder has none")
     parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads. Default: torch's own choice")
+    add_limits(parser)
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked and checked before a model runs."""
     limit = "refuse to start what needs more, such as 4G. Default: what is free"
     parser.add_argument("--max-memory", type=memory, metavar="SIZE", help=limit)
     parser.add_argument("--dry-run", action="store_true", help="say how much time and memory it takes, and end")

@@ -146,13 +146,7 @@ def html_page(comparisons: Sequence[Comparison]) -> str:
         parts.append(
             markup.paragraphs([*found.verdicts(), *([f"Keys: {found.keys.note}."] if found.keys.note else [])])
         )
-    style = (
-        "body{font:15px/1.5 sans-serif;margin:2em;max-width:90em}table{border-collapse:collapse;margin:1em 0}"
-        "td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}td.number{text-align:right}"
-        "caption{text-align:left;font-weight:bold}.interval{color:#666;font-size:85%}.scroll{overflow-x:auto}"
-    )
-    head = f'<meta charset="utf-8"><title>mambascope compare</title><style>{style}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    return markup.page("mambascope compare", parts)
 
 
 def _html_table(found: Comparison, corpus: str) -> str:

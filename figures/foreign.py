@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mambascope.analysis.resource_limits import in_bytes, limit_of
 from mambascope.analysis.resources import PROGRAM_BYTES, Need, check_need
-from mambascope.spectra.errors import RefusedInputError
-from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint, open_any
+from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
 from mambascope.spectra.foreign.forward import BLOCK_TOKENS, ForeignModel, way_of
-from mambascope.spectra.loading import DTYPES, pick_device, read_card
+from mambascope.spectra.loading import DTYPES, pick_device
 
 from .console import print_json, say
 from .sources import Source
@@ -27,26 +26,6 @@ SCAN_COPIES = 4
 CHUNK_TOKENS, CHUNK_COPIES = 256, 4
 """Tokens of a Mamba-2 chunk as these families are published, and float32 arrays of a chunk that are held at once:
 decays, their products with the scores, inputs, states. Counted, not measured; a config.json may ask for more."""
-
-
-def open_source(argument: str, args: argparse.Namespace) -> Source:
-    """Open a model of ours or a foreign one, whose checkpoint then is a ``ForeignCheckpoint``.
-
-    Args:
-        argument: the word on the command line.
-        args: the command's options.
-
-    Returns:
-        The source; no weights are read yet.
-
-    Raises:
-        RefusedInputError: a training length below 2.
-    """
-    checkpoint, given = open_any(argument), args.train_length
-    if given is not None and given < 2:
-        raise RefusedInputError(f"--train-length {given}: expected at least 2 tokens")
-    card = read_card(checkpoint.folder)
-    return Source(argument, checkpoint, given or (card.train_length if card else None))
 
 
 def about(source: Source, *, watched: bool) -> dict[str, Any]:

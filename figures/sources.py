@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +33,15 @@ class Source:
     """From the command line or the model's card."""
 
     @classmethod
-    def open(cls, argument: str, args: argparse.Namespace) -> Source:
+    def open(
+        cls, argument: str, args: argparse.Namespace, opener: Callable[[str], Checkpoint] = open_checkpoint
+    ) -> Source:
         """Open a model's checkpoint.
 
         Args:
             argument: the word on the command line.
             args: the command's options.
+            opener: opens it; ``open_any`` takes foreign models, too.
 
         Returns:
             The source; no weights are read yet.
@@ -46,7 +49,7 @@ class Source:
         Raises:
             RefusedInputError: a training length below 2.
         """
-        checkpoint = open_checkpoint(argument)
+        checkpoint = opener(argument)
         card = read_card(checkpoint.folder)
         given = getattr(args, "train_length", None)
         if given is not None and given < 2:

@@ -51,14 +51,15 @@ def run(args: argparse.Namespace) -> None:
     """Print or store the norms."""
     from mambascope.analysis.evaluate.perplexity import stack_documents
     from mambascope.analysis.study import token_counter
+    from mambascope.spectra.foreign.checkpoint import open_any
     from mambascope.spectra.norms import table1
     from mambascope.spectra.published_norms import LENGTHS_TOKENS, beside_the_paper
     from mambascope.spectra.scales import Scales
 
-    from ..foreign import about, name_layers, open_source
-    from ..sources import documents, run_folder, tell_how_many_reach, text_paths
+    from ..foreign import about, name_layers
+    from ..sources import Source, documents, run_folder, tell_how_many_reach, text_paths
 
-    source = open_source(args.model, args)
+    source = Source.open(args.model, args, open_any)
     _refuse_for_foreign(source, args)
     of_model = about(source, watched=True)
     paths = text_paths(args, "text", "test")

@@ -63,14 +63,14 @@ def run(args: argparse.Namespace) -> None:
     from mambascope.analysis.planned_work import diagnosis_work
     from mambascope.analysis.proposal import TIMES_TO_SEE, followed_tokens, propose_for
     from mambascope.analysis.study import token_counter
-    from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
+    from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint, open_any
 
-    from ..foreign import about, open_source, plan_watched
+    from ..foreign import about, plan_watched
     from ..resources import plan_resources
-    from ..sources import documents, run_folder, text_paths
+    from ..sources import Source, documents, run_folder, text_paths
 
     rule = rule_for(args.rule, args.goal)
-    source = open_source(args.model, args)
+    source = Source.open(args.model, args, open_any)
     told = about(source, watched=True)
     train_length = source.needs_train_length()
     target = args.target_length or TIMES_TO_SEE * train_length

@@ -35,10 +35,12 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print or store the spectrum."""
-    from ..foreign import about, name_layers, open_source
-    from ..sources import run_folder
+    from mambascope.spectra.foreign.checkpoint import open_any
 
-    source = open_source(args.model, args)
+    from ..foreign import about, name_layers
+    from ..sources import Source, run_folder
+
+    source = Source.open(args.model, args, open_any)
     told = about(source, watched=bool(args.text))
     command = {"model": args.model, "train_length": source.train_length} | told
     measure = _measuring(source, args)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import add_engine, add_json, add_output, memory
+from ..arguments import add_engine, add_json, add_limits, add_output
 from ..console import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def add(verbs: Any) -> None:
         "--cell", type=int, metavar="N", help="run this cell alone, here; many processes may do so in one folder"
     )
     parser.add_argument("--list", action="store_true", help="print the numbered cells, and end")
-    parser.add_argument("--dry-run", action="store_true", help="say how much time and memory it takes, and end")
-    limit = "refuse to start what needs more, such as 4G. Default: what is free"
-    parser.add_argument("--max-memory", type=memory, metavar="SIZE", help=limit)
+    add_limits(parser)
     add_engine(parser)
     add_output(parser)
     add_json(parser)
