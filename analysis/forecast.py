@@ -25,7 +25,8 @@ from mambascope.spectra.errors import RefusedInputError, TextError
 from mambascope.spectra.html_table import html_table
 from mambascope.spectra.model import Model
 
-from .forecast_states import age_states, run_windows, state_sizes, take_rows
+from .forecast_states import age_states, run_windows, state_sizes
+from .state_rows import take_rows
 
 Floats = npt.NDArray[np.float64]
 Loop = Literal["closed", "open"]

@@ -28,8 +28,6 @@ from mambascope.spectra.state import LayerState, StreamState
 from .evaluate.perplexity import block_bits
 from .state_rows import join_rows, take_rows
 
-__all__ = ["WindowPass", "age_states", "run_windows", "state_sizes", "take_rows"]
-
 Floats = npt.NDArray[np.float64]
 
 _ROWS_AT_ONCE = 16  # windows that run side by side; no effect on the result
