@@ -7,7 +7,7 @@ were not finished or do not compute what they should.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,14 +95,8 @@ class Job:
         folder = self.source.folder if self.source.layout == self.layout else None
         raw = (folder / "config.json").read_bytes() if folder else b""
         values = json.loads(raw) if raw else self._translated()
-        widths = {entry.dtype.itemsize for entry in self.entries.values()}
-        acts = any(fold.tensors() for fold in self.plan)
-        if acts and self.layout == "transformers" and 2 in widths and len(widths) > 1:
-            # or transformers would load everything, rates too, in the 16-bit type
-            values = {key: value for key, value in values.items() if key != "torch_dtype"} | {"dtype": "float32"}
-        elif raw:
-            return raw
-        return (json.dumps(values, indent=2) + "\n").encode()
+        acts = self.layout == "transformers" and any(fold.tensors() for fold in self.plan)
+        return config_bytes(raw, values, [entry.dtype for entry in self.entries.values()] if acts else [])
 
     def _translated(self) -> dict[str, Any]:
         values = config_json(self.source.config, self.layout)
@@ -110,6 +104,29 @@ class Job:
             end = _end_of_text(self.side["tokenizer.json"], self.side.get("tokenizer_config.json", b"{}"))
             values |= dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end)
         return values
+
+
+def config_bytes(raw: bytes, values: dict[str, Any], dtypes: Iterable[torch.dtype]) -> bytes:
+    """Return config.json, changed where transformers would load everything, rates too, in a 16-bit type.
+
+    Args:
+        raw: the file to keep byte for byte where nothing needs to change; empty for none.
+        values: what it says.
+        dtypes: the types of the tensors beside it; none if no factor acts.
+    """
+    widths = {dtype.itemsize for dtype in dtypes}
+    if 2 in widths and len(widths) > 1:
+        values = {key: value for key, value in values.items() if key != "torch_dtype"} | {"dtype": "float32"}
+    elif raw:
+        return raw
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def relative_change(new: torch.Tensor, old: torch.Tensor) -> float:
+    """Return how far a tensor moves, relative to its largest value; absolutely where all were 0."""
+    largest = float(old.double().abs().max())
+    moved = float((new.double() - old.double()).abs().max())
+    return moved / largest if largest else moved
 
 
 def _end_of_text(tokenizer: bytes, described: bytes) -> int | None:
@@ -236,9 +253,7 @@ def _folded(job: Job, name: str, changes: dict[str, float]) -> torch.Tensor:
         return tensor
     layer, within, fold = place
     new = fold.apply(job.source.config, layer, within, tensor)
-    largest = float(tensor.double().abs().max())
-    difference = float((new.double() - tensor.double()).abs().max())
-    changes[name] = difference / largest if largest else difference
+    changes[name] = relative_change(new, tensor)
     return new
 
 

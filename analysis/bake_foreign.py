@@ -31,13 +31,12 @@ from torch import Tensor
 from mambascope.spectra.config import Config
 from mambascope.spectra.errors import CheckpointError, MambascopeError, ScaleError
 from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
-from mambascope.spectra.foreign.refusals import NAMES
 from mambascope.spectra.scales import Scales
 from mambascope.spectra.tensor_files import open_safetensors
 
 from .atomic import replacing, write_bytes, write_json
 from .bake_card import card_text
-from .bake_files import RECORD, described, finished
+from .bake_files import RECORD, config_bytes, described, finished, relative_change
 from .bake_shards import copy_shard, index_bytes
 from .folds import LayerFold, plan_folds
 from .runs import RunFolder
@@ -65,7 +64,7 @@ def plan_foreign(scales: Scales, checkpoint: ForeignCheckpoint) -> tuple[LayerFo
     Raises:
         ScaleError: they do not fit, have an onset, or are of kind ``dt`` on Mamba-2 layers.
     """
-    family = NAMES[checkpoint.foreign.model_type]
+    family = checkpoint.foreign.name
 
     def write(_: Tensor, __: int, config: Config) -> Literal["out_proj"]:
         if config.arch == "mamba":
@@ -124,11 +123,8 @@ class ForeignJob:
         """Return config.json, the source's own but where transformers would load 32-bit rates as 16-bit ones."""
         assert self.source.folder is not None
         raw = (self.source.folder / "config.json").read_bytes()
-        widths = {self.dtype_of(name).itemsize for name in self.source.sources}
-        if not self.changing or 2 not in widths or len(widths) == 1:
-            return raw
-        values = {k: v for k, v in json.loads(raw).items() if k not in {"torch_dtype", "dtype"}} | {"dtype": "float32"}
-        return (json.dumps(values, indent=2) + "\n").encode()
+        dtypes = map(self.dtype_of, self.source.sources) if self.changing else ()
+        return config_bytes(raw, json.loads(raw), dtypes)
 
 
 def write_foreign(run: RunFolder, job: ForeignJob, stated: Mapping[str, Any]) -> Any:
@@ -181,9 +177,8 @@ def write_foreign(run: RunFolder, job: ForeignJob, stated: Mapping[str, Any]) ->
 
 def _changed(job: ForeignJob, name: str, changes: dict[str, float]) -> torch.Tensor:
     """Return a tensor as it will be, and note how much it moves relative to its largest value."""
-    new, old = job.folded(name), job.source.sources[name].read(name).double()
-    largest, moved = float(old.abs().max()), float((new.double() - old).abs().max())
-    changes[name] = moved / largest if largest else moved
+    new = job.folded(name)
+    changes[name] = relative_change(new, job.source.sources[name].read(name))
     return new
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mambascope.spectra.errors import RefusedInputError
-from mambascope.spectra.foreign.refusals import FAMILY_ARCHITECTURES
+from mambascope.spectra.foreign.families import FAMILY_ARCHITECTURES
 from mambascope.spectra.zoo import FOLDER
 
 from .manifest import JOURNAL, MANIFEST, Manifest, read_manifest
@@ -135,9 +135,10 @@ def cite_run(folder: str | Path) -> list[Cited]:
     command = manifest.command
     found = cite_core(manifest.mambascope)
     found += _of_models(command)
-    found += cite_methods(_methods_used(folder, command))
+    used = _methods_used(folder, command)
+    found += cite_methods(used)
     found += _of_command(command)
-    found += _of_texts(manifest)
+    found += _of_texts(manifest, used)
     found += _of_software(manifest)
     return together(found)
 
@@ -159,6 +160,31 @@ def _methods_used(folder: Path, command: Mapping[str, Any]) -> list[str]:
         except RefusedInputError:  # scales from a file that has moved; the file's own name says nothing either
             continue
     return known
+
+
+def fitted_on(method: str) -> set[str]:
+    """Return what texts the fit of a method reads.
+
+    Args:
+        method: its name.
+
+    Returns:
+        ``calibration``, ``validation``, both or neither.
+    """
+    from .evaluate.methods import needs_calibration
+    from .methods import find_method
+    from .methods.constants import BestConstant
+    from .methods.decimamba import DeciMamba
+    from .methods.longmamba import LongMamba
+    from .methods.proposed import ByRule, Spectrum
+    from .methods.state_passing import StatePassing
+
+    found = find_method(method)
+    if not needs_calibration(method) or (isinstance(found, DeciMamba) and found.layers):
+        return set()
+    if isinstance(found, Spectrum | ByRule | LongMamba | StatePassing):
+        return {"calibration"}
+    return {"validation"} if isinstance(found, BestConstant | DeciMamba) else {"calibration", "validation"}
 
 
 def _of_models(command: Mapping[str, Any]) -> list[Cited]:
@@ -238,11 +264,17 @@ def _bundled_texts() -> dict[str, dict[str, Any]]:
     return {text["sha256"]: text for text in json.loads((FOLDER / "MANIFEST.json").read_text("utf-8"))["texts"]}
 
 
-def _of_texts(manifest: Manifest) -> list[Cited]:
-    """Return the bundled texts that were read; what a user's own files are, only the user knows."""
+def _of_texts(manifest: Manifest, methods: Sequence[str]) -> list[Cited]:
+    """Return the bundled texts that were read; what a user's own files are, only the user knows.
+
+    An evaluation names its calibration and validation texts for methods that may be added to its folder later.
+    """
+    unread: set[str] = set()
+    if manifest.command.get("verb") == "evaluate":
+        unread = {"calibration", "validation"} - set().union(*map(fitted_on, methods))
     found = []
     for each in manifest.inputs:
-        if text := _bundled_texts().get(each.sha256):
+        if each.role not in unread and (text := _bundled_texts().get(each.sha256)):
             found.append(Cited(_text_entry(text), (f"{each.role} text, the excerpt that mambascope bundles",)))
     return found
 

@@ -19,7 +19,6 @@ from .evaluate.bits import WINDOWS_AT_ONCE
 from .evaluate.position_sums import LAST, PositionSums
 from .methods import Fitted, Method, find_method, fit, setup_of
 from .methods.constants import Constant
-from .methods.foreseen import expected_fit
 from .methods.plain import FRESH, FreshWindow, FromFile, Unscaled
 from .runs import RunFolder
 from .study import Tick
@@ -59,7 +58,7 @@ class Bench:
         for method in self.plan.methods:
             if isinstance(method, QUICK) or self._is_fitted(method):
                 if not isinstance(method, QUICK):
-                    tick(round(expected_fit(method, self.task)))
+                    tick(round(method.expected_tokens(self.task)))
                 self.fitted[method.name] = fit(method, self.task)
             else:
                 yield self._fit(method)
@@ -79,7 +78,11 @@ class Bench:
             self.fitted[method.name] = fit(method, self.task, found)
 
         arguments = (method.name, bare, folder, run is not None and run.resuming)
-        return Piece(fit_one, arguments, max(1.0, expected_fit(method, self.task)), keep)
+        return Piece(fit_one, arguments, max(1.0, method.expected_tokens(self.task)), keep)
+
+    def _ready(self) -> list[str]:
+        """Return the methods that are fitted, in the order of the plan, not in that in which workers fitted them."""
+        return [method.name for method in self.plan.methods if method.name in self.fitted]
 
     def _fit_key(self, method: str) -> str:
         return f"{self.plan.prefix}fit/{method}"
@@ -102,7 +105,7 @@ class Bench:
         Yields:
             The pieces.
         """
-        methods = [name for name in self.fitted if not early or isinstance(find_method(name), QUICK)]
+        methods = [name for name in self._ready() if not early or isinstance(find_method(name), QUICK)]
         for cut in self.cuts:
             wanted: dict[str, Pass] = {}
             for method in methods:
@@ -190,7 +193,7 @@ class Bench:
         ask, model = self.plan.passkey, self.plan.model
         if ask is None or self.key_note() is not None:
             return
-        for method in self.fitted:
+        for method in self._ready():
             for length in ask.lengths:
                 if method == FRESH or ask.problem(length):
                     continue
@@ -233,7 +236,7 @@ class Bench:
 
     def cost_rows(self) -> list[dict[str, Any]]:
         """Return one row a method: what fitting took and how fast it runs."""
-        return [self._cost_row(each) for each in self.fitted.values()]
+        return [self._cost_row(self.fitted[name]) for name in self._ready()]
 
     def _cost_row(self, fitted: Fitted) -> dict[str, Any]:
         spent, tokens, seconds = self.book.of(self._fit_key(fitted.method)), 0, 0.0

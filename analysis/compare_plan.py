@@ -12,7 +12,6 @@ from .compare_cells import Cut, cut_corpus
 from .compare_keys import PasskeyAsk, does_the_task
 from .methods import Method, Task, find_method
 from .methods.constants import BestConstant
-from .methods.foreseen import expected_fit
 from .methods.method import OwnSetup
 from .methods.plain import FRESH
 from .runs import RunFolder
@@ -130,7 +129,7 @@ def planned_tokens(plan: ComparePlan, *, passkey: bool = False) -> int:
     each = sum(len(cut.passages) * sum(cut.lengths) for cut in cuts)  # a pass for every length
     total = 0.0
     for method in plan.methods:
-        total += expected_fit(method, task)
+        total += method.expected_tokens(task)
         if method.name == FRESH:
             total += 2 * long
             continue

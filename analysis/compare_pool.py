@@ -41,7 +41,9 @@ class Piece:
     """Called in the parent with what the work returned and what it took."""
 
 
-def do(work: Callable[..., Any], arguments: tuple[Any, ...], threads: int, tick: Tick | None) -> tuple[Any, Cost]:
+def do(
+    work: Callable[..., Any], arguments: tuple[Any, ...], threads: int, tick: Tick | None, *, memory: bool = True
+) -> tuple[Any, Cost]:
     """Do a piece: what a worker is asked.
 
     Args:
@@ -49,13 +51,14 @@ def do(work: Callable[..., Any], arguments: tuple[Any, ...], threads: int, tick:
         arguments: with what.
         threads: CPU threads, the parent's number, or results could differ from the parent's.
         tick: called with tokens as they pass; None in a worker.
+        memory: see ``costs.measured``.
 
     Returns:
         What the work returned, and its cost.
     """
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    return measured(lambda count: work(*arguments, count), tick or (lambda _: None))
+    return measured(lambda count: work(*arguments, count), tick or (lambda _: None), memory=memory)
 
 
 def run_pieces(pieces: Sequence[Piece], *, engine: str, jobs: int, tick: Tick) -> None:

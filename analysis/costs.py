@@ -29,20 +29,21 @@ class Cost:
     seconds: float
     """Wall-clock time, while as many other workers ran as were asked for."""
     peak_bytes: int | None
-    """Most memory that the process held during the work, less what it held before; None where the system has no
-    ``/proc``."""
+    """Most memory that the process held during the work, less what it held before; None where it was not measured or
+    the system has no ``/proc``."""
     tokens: int
     """Tokens that passed through a model."""
     resumed: bool = False
     """True where an earlier session had done a part, which is not in the numbers."""
 
 
-def measured(work: Callable[[Tick], Any], tick: Tick = lambda _: None) -> tuple[Any, Cost]:
+def measured(work: Callable[[Tick], Any], tick: Tick = lambda _: None, *, memory: bool = True) -> tuple[Any, Cost]:
     """Do some work and say what it took.
 
     Args:
         work: called with a function to report tokens to.
         tick: called with the same tokens.
+        memory: False leaves memory unmeasured, which costs more than a small piece of work.
 
     Returns:
         What the work returned, and its cost.
@@ -54,11 +55,11 @@ def measured(work: Callable[[Tick], Any], tick: Tick = lambda _: None) -> tuple[
         passed += tokens
         tick(tokens)
 
-    before = _fresh_peak()
+    before = _fresh_peak() if memory else None
     start = time.perf_counter()
     found = work(count)
     seconds = time.perf_counter() - start
-    peak = _status("VmHWM")
+    peak = None if before is None else _status("VmHWM")
     return found, Cost(seconds, None if before is None or peak is None else max(0, peak - before), passed)
 
 

@@ -42,6 +42,11 @@ class TravelledError(MambascopeError):
         return type(self), (str(self), self.exit_code)
 
 
+def ignore_changed_workers() -> None:
+    """Keep loky from telling a user that a worker whose memory has grown ended, and another took its place."""
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
+
+
 @contextmanager
 def _backend(engine: str, jobs: int) -> Generator[None, None, None]:
     """Make joblib use an engine inside the block."""
@@ -49,8 +54,7 @@ def _backend(engine: str, jobs: int) -> Generator[None, None, None]:
         if engine == "sequential":
             stack.enter_context(joblib.parallel_config(backend="sequential"))
         elif engine == "loky":
-            # a worker whose memory has grown ends after its piece and another takes its place: nothing to tell a user
-            warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
+            ignore_changed_workers()
             stack.enter_context(joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1))
         elif engine == "dask" or engine.startswith("dask://"):
             dask_client(stack, engine, jobs)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mambascope.spectra.errors import MambascopeError, RefusedInputError
+from mambascope.spectra.errors import MambascopeError, RefusedInputError, is_lack_of_memory
 
 from .engine import WorkerError, check_engine, dask_client, run_as_done, run_piece, runs_here
 from .engine_slots import Died, run_in_slots
@@ -49,8 +49,7 @@ class Failure:
         frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(problem.__traceback__)]
         ours = [(path, function) for path, function in frames if any(map(path.is_relative_to, _PACKAGES))]
         told = str(problem) + (f" (in {ours[-1][0].name}, {ours[-1][1]})" if ours else "")
-        out = isinstance(problem, MemoryError) or "out of memory" in str(problem).lower()
-        return cls(name, told, 5 if out else 1)
+        return cls(name, told, 5 if is_lack_of_memory(problem) else 1)
 
     @classmethod
     def of_death(cls, told: str) -> Failure:

@@ -8,7 +8,6 @@ own, by an environment that is set before the process imports anything.
 from __future__ import annotations
 
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -18,7 +17,7 @@ from typing import Any
 
 from joblib.externals.loky import ProcessPoolExecutor
 
-from .engine import run_piece
+from .engine import ignore_changed_workers, run_piece
 
 GPUS = "CUDA_VISIBLE_DEVICES"
 ONE_THREAD = dict.fromkeys(
@@ -92,8 +91,7 @@ def run_in_slots(
     slots: dict[int, ProcessPoolExecutor] = {}
     running: dict[Future[Any], tuple[int, int]] = {}
     free = list(range(jobs))[::-1]
-    # a worker whose memory has grown ends after its piece and another takes its place: nothing to tell a user
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
+    ignore_changed_workers()
     try:
         while queue or running:
             while queue and free:

@@ -9,7 +9,7 @@ import torch
 
 from .recipe import Recipe
 from .runs import InputFile, RunFolder
-from .train import train_in_folder
+from .train import read_corpus, train_in_folder
 
 
 def planned_training_tokens(recipes: Sequence[Recipe]) -> int:
@@ -24,17 +24,15 @@ def train_models(
 
     Args:
         recipes: one a model.
-        paths: texts, read as bytes.
+        paths: texts to train on.
         folder: each model gets the run folder ``<folder>/<name>``.
         tick: called with the tokens of each step.
 
     Returns:
         Folders of the models.
-
-    Raises:
-        RefusedInputError: a text cannot be read, or none is long enough.
     """
     torch.set_num_threads(1)  # the same bytes on any machine size
+    corpus = read_corpus(paths, recipes)
     inputs = [InputFile.of("text", path) for path in paths]
     for recipe in recipes:
         command = {"verb": "train", "recipe": recipe.to_dict()}
@@ -42,5 +40,5 @@ def train_models(
             if (run.folder / "model" / "recipe.json").is_file():  # the last file that a training writes
                 tick(planned_training_tokens([recipe]))
             else:
-                train_in_folder(recipe, paths, run, tick)
+                train_in_folder(recipe, corpus, run, tick)
     return [folder / recipe.name / "model" for recipe in recipes]

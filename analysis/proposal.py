@@ -11,7 +11,7 @@ gives up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from .evidence import Evidence
 from .goals import rule_for
 from .memory import MemoryChange, factors_on_modes, memory_change
 from .rules import Rule
+from .training_windows import WINDOWS
 
 GROWTH_TO_ACT = 2.0
 """States that stay within this factor of their size at T are left alone. Ours: on calibration text the bundled control
@@ -64,6 +65,8 @@ class Proposal:
     """What it is for."""
     target_length: int | None = None
     """L that it prepares for; None for as far as the diagnosis followed the states."""
+    texts_sha256: dict[str, list[str]] = field(default_factory=dict)
+    """Hashes of the documents that it rests on, by role; none where the diagnosis was made of bare tokens."""
 
     @property
     def acts(self) -> bool:
@@ -119,6 +122,7 @@ class Proposal:
             "target_length": self.target_length or found.target_length,
             "states_followed_to": found.target_length,
             "calibration_tokens": moments.tokens if moments else 0,
+            "texts_sha256": self.texts_sha256,
             "memory": self.memory().sentence(),
         }
 
@@ -214,6 +218,21 @@ def followed_tokens(
     return stack_documents(usable, min(len(ids) for ids in usable if len(ids) >= reach)), reach
 
 
+def planned_tokens(texts: Sequence[Document], train_length: int, target_length: int) -> int:
+    """Return about how many tokens ``propose_for`` reads of texts: as far as it follows them, and its windows.
+
+    Args:
+        texts: calibration documents.
+        train_length: T.
+        target_length: L.
+
+    Returns:
+        The tokens.
+    """
+    tokens, reach = followed_tokens(texts, train_length, max(target_length, TIMES_TO_SEE * train_length))
+    return len(tokens) * reach + WINDOWS * train_length
+
+
 def propose_for(
     model: Model | ForeignModel,
     texts: Sequence[Document],
@@ -260,6 +279,8 @@ def propose_for(
     )
     target_length = max(target_length, 2 * train_length)
     proposal = propose(found, rule=rule, goal=goal, target_length=target_length, always=always)
+    read = [document.sha256 for document in texts if len(document) >= tokens.shape[1]]
+    proposal = replace(proposal, texts_sha256={"calibration": read})
     if isinstance(model, ForeignModel):
         _refuse_unbaked(chosen, model, proposal.scales)
     return proposal

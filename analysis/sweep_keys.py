@@ -52,7 +52,7 @@ def read_corpus(checkpoint: Checkpoint, files: Sequence[str], tokenizer: str | N
 
 
 class SweepFacts:
-    """The facts of a job's cells; every file is read once, and not before a cell asks for it."""
+    """The facts of a job's cells: each is made once and not to be changed; no file is read before a cell asks."""
 
     def __init__(self, job: SweepJob) -> None:
         self.job = job
@@ -60,6 +60,10 @@ class SweepFacts:
         self.documents = cache(self._documents)
         self._tokenizer = cache(self._tokenizer_hash)
         self._files = cache(sha256_of)
+        self.fit = cache(self._fit)
+        """What the fit of a cell's method depends on; None where fitting reads no text and is done with the cell."""
+        self.cell = cache(self._cell)
+        """What a cell depends on; refused where one of its texts is among those that its method is fitted on."""
 
     def _checkpoint(self, model: str) -> Checkpoint:
         return open_checkpoint(self.job.model(model).source)
@@ -103,15 +107,7 @@ class SweepFacts:
             return {"method": "scales", "settings": [["sha256", self._files(str(method.path))]]}
         return {"method": method.name, "settings": [[s.name, s.value] for s in method.describe().settings]}
 
-    def fit(self, cell: Cell) -> Facts | None:
-        """Return what the fit of a cell's method depends on.
-
-        Args:
-            cell: which.
-
-        Returns:
-            The facts; None where fitting reads no text and is done with the cell.
-        """
+    def _fit(self, cell: Cell) -> Facts | None:
         job, method = self.job, self.job.method(cell.method)
         if isinstance(method, READS_NO_TEXT):
             return None
@@ -133,18 +129,7 @@ class SweepFacts:
         calibration, validation = (self.documents(model, self.job.fit_on, p) for p in ("calibration", "validation"))
         return Texts(calibration, validation, ())
 
-    def cell(self, cell: Cell) -> Facts:
-        """Return what a cell depends on.
-
-        Args:
-            cell: which.
-
-        Returns:
-            The facts.
-
-        Raises:
-            RefusedInputError: a text of the cell is among those that its method is fitted on.
-        """
+    def _cell(self, cell: Cell) -> Facts:
         job, fit = self.job, self.fit(cell)
         scored = self.documents(cell.model, cell.corpus, "test")
         if fit is not None:

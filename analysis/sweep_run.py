@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Literal, overload
 
 from .atomic import NotFiniteError
+from .compare_pool import do
 from .costs import Cost, CostBook
 from .engine import check_engine
 from .engine_each import TRIES, Failure, run_each
@@ -23,7 +25,7 @@ from .sweep_keys import Facts, SweepFacts, key_of
 from .sweep_rows import CellState
 from .sweep_store import SweepStore
 from .sweep_tokens import cell_tokens, fit_tokens
-from .sweep_work import do_part, find_cell, fit_method
+from .sweep_work import find_cell, fit_method
 from .texts import Tick
 
 
@@ -34,19 +36,24 @@ class SweepRun:
         self.job, self.store, self.book = job, store, book or CostBook()
         self.facts = SweepFacts(job)
         self.cells = job.cells()
-        self._of: dict[Cell, tuple[str, Facts, Facts | None]] = {}
+        self._key_of_cell = cache(lambda cell: key_of(self.facts.cell(cell)))
         self._together: dict[str, list[Cell]] = {}
-        """Cells that come out the same, such as those of one model under two names."""
-
-    def _known(self, cell: Cell) -> tuple[str, Facts, Facts | None]:
-        if cell not in self._of:
-            facts = self.facts.cell(cell)
-            self._of[cell] = key_of(facts), facts, self.facts.fit(cell)
-        return self._of[cell]
+        """Cells that come out the same, such as those of one model under two names; of a run of all of them."""
 
     def key(self, cell: Cell) -> str:
         """Return the address of a cell."""
-        return self._known(cell)[0]
+        return self._key_of_cell(cell)
+
+    def fit_key(self, cell: Cell) -> str | None:
+        """Return the address of a cell's fit; None where there is none of its own."""
+        key: str | None = self.facts.cell(cell)["fit"]
+        return key
+
+    def _by_key(self) -> dict[str, list[Cell]]:
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(self.key(cell), []).append(cell)
+        return found
 
     def state(self, cell: Cell) -> CellState:
         """Return what has become of a cell."""
@@ -60,17 +67,14 @@ class SweepRun:
 
     def missing(self) -> list[Cell]:
         """Return the cells that are to be done, one an address."""
-        found: dict[str, Cell] = {}
-        for cell in self.cells:
-            found.setdefault(self.key(cell), cell)
-        return [cell for key, cell in found.items() if self.store.cell(key) is None]
+        return [cells[0] for key, cells in self._by_key().items() if self.store.cell(key) is None]
 
     def missing_fits(self, cells: Iterable[Cell]) -> list[Cell]:
         """Return a cell for each fit that cells need and that is not there."""
         found: dict[str, Cell | None] = {}
         for cell in cells:
-            facts = self._known(cell)[2]
-            if facts is not None and (key := key_of(facts)) not in found:
+            key = self.fit_key(cell)
+            if key is not None and key not in found:
                 found[key] = cell if self.store.fit(key) is None else None
         return [cell for cell in found.values() if cell is not None]
 
@@ -100,21 +104,16 @@ class SweepRun:
             StorageError: a result could not be written.
         """
         check_engine(engine, jobs)
-        missing = self.missing()
+        self._together, missing = self._by_key(), self.missing()
         todo = {self.key(cell) for cell in missing}
         for cell in self.cells:
-            self._together.setdefault(self.key(cell), []).append(cell)
             if self.key(cell) not in todo:
                 watch(Event("kept", cell))
         fits = self.missing_fits(missing)
-        waiting = {key_of(facts) for cell in fits if (facts := self._known(cell)[2]) is not None}
-
-        def waits(cell: Cell) -> bool:
-            facts = self._known(cell)[2]
-            return facts is not None and key_of(facts) in waiting
-
-        first = [*(Part(cell, is_fit=True) for cell in fits), *(Part(c) for c in missing if not waits(c))]
-        then = [cell for cell in missing if waits(cell)]
+        awaited = {self.fit_key(cell) for cell in fits}
+        first = [Part(cell, is_fit=True) for cell in fits]
+        first += [Part(cell) for cell in missing if self.fit_key(cell) not in awaited]
+        then = [cell for cell in missing if self.fit_key(cell) in awaited]
         self._run_parts(first, then, watch, engine=engine, jobs=jobs, gpus=gpus)
         return self.sweep()
 
@@ -136,20 +135,21 @@ class SweepRun:
         parts = sorted(tokens, key=lambda part: (order[part.cell.model], -tokens[part]))
         follow: dict[str, list[Part]] = {}
         for cell in then:
-            follow.setdefault(self.facts_of(Part(cell))["fit"], []).append(Part(cell))
+            follow.setdefault(self.key_of_part(Part(cell, is_fit=True)), []).append(Part(cell))
 
         def again(n: int, failure: Failure) -> None:
             part, facts = parts[n], self.facts_of(parts[n])
             self.store.put_failure(facts, failure, 1)
             watch(Event("again", part.cell, 0, None, failure, part.is_fit, facts.get("target_length")))
 
+        work = partial(do, memory=False)  # to measure it takes longer than a small cell
         pieces = _Pieces(self, parts, tick, nested=engine in {"sequential", "loky"})
-        with closing(run_each(do_part, pieces, engine=engine, jobs=jobs, gpus=gpus, failed_once=again)) as results:
+        with closing(run_each(work, pieces, engine=engine, jobs=jobs, gpus=gpus, failed_once=again)) as results:
             for n, found in results:
                 part = parts[n]
                 value, cost = (found, None) if isinstance(found, Failure) else found
                 value = self._keep(part, value, cost, tokens[part], watch)
-                for next_part in follow.pop(key_of(self.facts_of(part)), ()) if part.is_fit else ():
+                for next_part in follow.pop(self.key_of_part(part), ()) if part.is_fit else ():
                     tokens[next_part] = cell_tokens(self.facts, next_part.cell)
                     if isinstance(value, Failure):
                         self._keep(next_part, _of_fit(part.cell, value), None, tokens[next_part], watch)
@@ -158,18 +158,24 @@ class SweepRun:
 
     def facts_of(self, part: Part) -> Facts:
         """Return what a part depends on."""
-        _, facts, fit = self._known(part.cell)
         if not part.is_fit:
-            return facts
+            return self.facts.cell(part.cell)
+        fit = self.facts.fit(part.cell)
         assert fit is not None
         return fit
+
+    def key_of_part(self, part: Part) -> str:
+        """Return the address of a part."""
+        key = self.fit_key(part.cell) if part.is_fit else self.key(part.cell)
+        assert key is not None
+        return key
 
     def _keep(self, part: Part, value: Any, cost: Cost | None, tokens: int, watch: Watch) -> Any:
         """Keep what came of a part, and return it: a failure where it cannot be kept."""
         facts = self.facts_of(part)
         seconds = None if cost is None else cost.seconds
         if cost is not None:
-            self.book.note(key_of(facts), cost)
+            self.book.note(self.key_of_part(part), cost)
         try:
             if isinstance(value, Fitted):
                 self.store.put_fit(facts, value)
@@ -211,16 +217,16 @@ class SweepRun:
             The cell.
         """
         cell = self.cells[number - 1]
-        key, _, fit = self._known(cell)
+        key, fit = self.key(cell), self.fit_key(cell)
         with self.store.claimed(key, waiting):
             if self.store.cell(key) is not None:
                 watch(Event("kept", cell))
                 return self.state(cell)
             if fit is not None:
-                with self.store.claimed(key_of(fit), waiting):
-                    if self.store.fit(key_of(fit)) is None:
+                with self.store.claimed(fit, waiting):
+                    if self.store.fit(fit) is None:
                         self._run_parts([Part(cell, is_fit=True)], [], watch, tick=tick)
-            failure = None if fit is None else self.store.failure(key_of(fit))
+            failure = None if fit is None else self.store.failure(fit)
             if failure is None:
                 self._run_parts([Part(cell)], [], watch, tick=tick)
             else:
@@ -261,7 +267,7 @@ class _Pieces(Sequence[tuple[Any, ...]]):
         run, part = self._run, self._parts[k]
         facts = run.facts_of(part)
         if part.is_fit:
-            folder = run.store.work(key_of(facts)) if self._nested else None  # a cluster may not see it
+            folder = run.store.work(run.key_of_part(part)) if self._nested else None  # a cluster may not see it
             return fit_method, (run.job, part.cell, facts, folder), run.job.threads, self._tick
         fitted = None if facts["fit"] is None else run.store.fit(facts["fit"])
         return find_cell, (run.job, part.cell, facts, fitted), run.job.threads, self._tick

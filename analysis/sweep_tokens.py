@@ -10,13 +10,9 @@ from mambascope.spectra.model import Model
 
 from .evaluate.passages import cut_passages
 from .methods import Task
-from .methods.foreseen import expected_fit
 from .methods.plain import FRESH
-from .methods.proposed import ByRule, Spectrum
-from .proposal import TIMES_TO_SEE, followed_tokens
 from .sweep_cells import Cell, scored_documents
 from .sweep_keys import SweepFacts
-from .training_windows import WINDOWS
 
 
 def cell_tokens(facts: SweepFacts, cell: Cell) -> int:
@@ -42,10 +38,6 @@ def fit_tokens(facts: SweepFacts, cell: Cell) -> int:
         shape.to(DTYPES[job.dtype]), texts, of.train_length, (target,), of.fit_length, steps=job.steps
     )  # fmt: skip
     try:
-        if isinstance(method, Spectrum | ByRule):
-            far = max(target, TIMES_TO_SEE * of.train_length)
-            tokens, _ = followed_tokens(texts.calibration, of.train_length, far)
-            return int(tokens.size) + WINDOWS * of.train_length
-        return max(1, round(expected_fit(method, task)))
+        return max(1, round(method.expected_tokens(task)))
     except MambascopeError:  # too little text, say: the fit will tell
         return 1

@@ -6,14 +6,11 @@ come from other bytes than those in its address, on whatever machine. The last m
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mambascope.spectra.checkpoint import Checkpoint, open_checkpoint
 from mambascope.spectra.errors import RefusedInputError
@@ -24,7 +21,6 @@ from mambascope.spectra.tokens import Document
 from .compare_cells import Pass, run_pass
 from .compare_keys import PasskeyAsk, ask_one
 from .compare_pool import fit_one
-from .costs import Cost
 from .evaluate.bits import Floats
 from .evaluate.intervals import by_document
 from .evaluate.passages import cut_passages
@@ -71,32 +67,6 @@ def _same(found: Facts, expected: Facts) -> None:
     for name, value in found.items():
         if value != expected[name]:
             raise RefusedInputError(f"{name}: a worker finds other files than those the sweep began with")
-
-
-def do_part(work: Callable[..., Any], arguments: tuple[Any, ...], threads: int, tick: Tick | None) -> tuple[Any, Cost]:
-    """Fit a method or find a cell: what a worker is asked.
-
-    Args:
-        work: ``fit_method`` or ``find_cell``.
-        arguments: with what.
-        threads: CPU threads.
-        tick: called with tokens as they pass; None in a worker.
-
-    Returns:
-        What the work returned, and what it took; memory is not measured, as that costs more than a small cell.
-    """
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-    passed, start = 0, time.perf_counter()
-
-    def count(tokens: int) -> None:
-        nonlocal passed
-        passed += tokens
-        if tick is not None:
-            tick(tokens)
-
-    found = work(*arguments, count)
-    return found, Cost(time.perf_counter() - start, None, passed)
 
 
 def fit_method(job: SweepJob, cell: Cell, facts: Facts, folder: Path | None, tick: Tick) -> Fitted:

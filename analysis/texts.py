@@ -60,14 +60,14 @@ class _Stored(msgspec.Struct):
 
 
 def refuse_fitted_on(scales: str | PathLike[str], documents: Sequence[Document]) -> None:
-    """Refuse to score what a file of scales was fitted on; a calibration writes down what it read.
+    """Refuse to score what a file of scales was made from; proposals and calibrations write down what they read.
 
     Args:
         scales: the file; one that cannot be read is for its reader to refuse.
         documents: what is to be scored.
 
     Raises:
-        RefusedInputError: the calibration saw one of the documents, in its steps or where it chose among them.
+        RefusedInputError: one of the documents was measured, or seen by a calibration in its steps or choices.
     """
     seen: list[str] = []
     with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError):

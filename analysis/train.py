@@ -22,7 +22,7 @@ from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.loading import CARD
 from mambascope.spectra.mamba import Mamba
 from mambascope.spectra.model import Model
-from mambascope.spectra.tokens import byte_level_tokenizer, encode_bytes
+from mambascope.spectra.tokens import byte_level_tokenizer, encode_bytes, read_document
 
 from .atomic import write_json
 from .passkey.task import PasskeyTask
@@ -122,9 +122,33 @@ def batch_of(corpus: Corpus, recipe: Recipe, step: int) -> Tensor:
     return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
+def read_corpus(paths: Sequence[Path], recipes: Sequence[Recipe]) -> Corpus:
+    """Read texts to train byte-level models on.
+
+    Args:
+        paths: texts, or files of ids below 256.
+        recipes: trainings, each of which needs a text that is longer than its windows.
+
+    Returns:
+        The bytes of each.
+
+    Raises:
+        RefusedInputError: a file is no text, or none is long enough.
+    """
+    corpus = [document.ids for path in paths for document in read_document(path, encode_bytes, 256)]
+    needed = max(stage.train_length for recipe in recipes for stage in recipe.stages())
+    longest = max(len(text) for text in corpus)
+    if longest <= needed:
+        raise RefusedInputError(
+            f"no text is longer than the training length of {needed} tokens (the longest has {longest} bytes); give "
+            "longer texts"
+        )
+    return [text.astype(np.uint8, copy=False) for text in corpus]
+
+
 def train_in_folder(
     recipe: Recipe,
-    paths: Sequence[Path],
+    corpus: Corpus,
     run: RunFolder,
     tick: Callable[[int], None],
     device: torch.device | str = "cpu",
@@ -133,21 +157,14 @@ def train_in_folder(
 
     Args:
         recipe: what to do.
-        paths: texts, read as bytes.
+        corpus: texts as bytes.
         run: journals every step; ``training.safetensors`` in it is the state to resume from.
         tick: called with the tokens of each step.
         device: where the model is while it is trained.
 
     Returns:
         Mean training loss over the last 100 steps, in bits per token.
-
-    Raises:
-        RefusedInputError: a text cannot be read, or none is long enough.
     """
-    try:
-        corpus = [np.frombuffer(path.read_bytes(), dtype=np.uint8) for path in paths]
-    except OSError as error:
-        raise RefusedInputError(f"{error.filename}: cannot read the text: {error.strerror}") from error
     model = Model(recipe.config(), name=recipe.name, train_length=recipe.train_length).to(device)
     for name in state_files(recipe):
         run.output(name)

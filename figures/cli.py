@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from mambascope.spectra.errors import MambascopeError
+from mambascope.spectra.errors import MambascopeError, is_lack_of_memory
 
 from .parser import Parser, one_line
 
@@ -170,7 +170,7 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as error:
         return _about_a_file(error)
     except RuntimeError as error:
-        if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error):
+        if not is_lack_of_memory(error):
             raise
         return _fail(f"out of memory: {error}; {_LESS}", 5)
     return 0

@@ -16,6 +16,13 @@ class MambascopeError(Exception):
     exit_code: int = 3
 
 
+def is_lack_of_memory(problem: BaseException) -> bool:
+    """Return True for Python's own error, and for torch's, which are plain ``RuntimeError`` on a CPU."""
+    told = str(problem)
+    words = "out of memory" in told.lower() or "can't allocate memory" in told
+    return isinstance(problem, MemoryError) or (isinstance(problem, RuntimeError) and words)
+
+
 class RefusedInputError(MambascopeError):
     """An input that cannot be used as it is: a path, an option, a length, a model name."""
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from .config import Arch, Config
 from .config_reader import MAX_LAYERS, ConfigReader
 from .errors import CheckpointError
-from .foreign.refusals import refuse_foreign
+from .foreign.families import refuse_foreign
 from .tensor_source import shown
 
 Layout = Literal["state-spaces", "transformers"]

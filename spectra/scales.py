@@ -35,6 +35,15 @@ from .html_table import html_table
 Kind = Literal["a", "a_power", "dt"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FORMAT = 1
+_PRODUCTS = "dt |A| of 1e-8 to 1e8 times the factor would leave the numbers of float32"
+RANGES: dict[Kind, tuple[float, float, str]] = {
+    "a": (2.0**-96, 2.0**96, _PRODUCTS),
+    "a_power": (0.0, 128.0, "|A| = 2 to that power would leave the numbers of float32"),
+    "dt": (2.0**-96, 2.0**96, _PRODUCTS),
+}
+"""Least and largest factor, and what is lost outside. Ours: numbers of float32 go from 2^-126 to 2^127, so that
+dt |A| may lie 2^30 on either side of 1; at the start of a training it is between 1e-3 and 2. Calibrations stay inside.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,7 @@ class Scales:
             The scales themselves.
 
         Raises:
-            ScaleError: shapes differ from the model's, or a factor is not positive and finite in float32.
+            ScaleError: shapes differ from the model's, or a factor is not positive or out of its kind's ``RANGES``.
         """
         for f in self.factors:
             fits = [(), (config.n_layer,), (config.n_layer, config.dt_width)]
@@ -134,11 +143,15 @@ class Scales:
                     f"factors of kind {f.kind!r} have shape {tuple(f.values.shape)}; this {config.arch} model takes "
                     f"{' or '.join(map(str, dict.fromkeys(fits)))}: were they made for another model?"
                 )
-            bad = ~(torch.isfinite(f.values.float()) & (f.values >= 0 if f.kind == "a_power" else f.values > 0))
+            least, most, lost = RANGES[f.kind]
+            bad = ~((f.values >= least) & (f.values <= most))  # NaN is neither
             if bool(bad.any()):
                 where = tuple(int(i) for i in bad.nonzero()[0]) if bad.dim() else ()
                 value = float(f.values.detach()[where])
-                raise ScaleError(f"factor {value} of kind {f.kind!r} at {where}: must be positive and fit float32")
+                raise ScaleError(
+                    f"factor {value} of kind {f.kind!r} at {where}: must be positive and from {least:.3g} to "
+                    f"{most:.3g}; outside, {lost}: take one nearer to 1"
+                )
         return self
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from ..arrays import Arrays, kept_arrays
 from ..calibration.plan import TIMES
 from ..methods import Fitted, Setup, Task, find_method, fit, setup_of
 from ..methods.constants import BestConstant, Constant
-from ..methods.foreseen import expected_fit
 from ..methods.method import OwnSetup
 from ..methods.plain import FRESH, FromFile, Unscaled
 from ..methods.registry import name_of
@@ -159,7 +158,7 @@ class Evaluation:
         for name in methods:
             method = None if name == GIVEN else find_method(name)
             if method is not None and needs_calibration(name):
-                total += expected_fit(method, task)
+                total += method.expected_tokens(task)
             by_length = isinstance(method, BestConstant | OwnSetup)
             total += 2 * longest if name == FRESH else each if by_length else longest
         return round(total)

@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from ..calibration import Step, calibrate
-from ..calibration.plan import BATCH, PERTURBATION, STEPS, default_learning_rate
+from ..calibration.plan import BATCH, PERTURBATION, STEPS, default_learning_rate, make_plan
 from ..calibration.plan import Method as Descent
 from ..calibration.record import fingerprint
+from ..proposal import planned_tokens
 from ..runs import RunFolder
 from .citations import ADAM, EXTEND, MODULATION, SPSA, Citation
 from .method import Description, Fitted, Setting, Task, whether_baked
@@ -63,6 +64,16 @@ class Calibration:
     def cite(self) -> tuple[Citation, ...]:
         """Return its sources."""
         return self.sources
+
+    def expected_tokens(self, task: Task) -> float:
+        """Estimate the tokens of the start and of all steps, a gradient's counted as ``calibration.plan`` does."""
+        T, texts = task.train_length, task.texts.calibration
+        start = planned_tokens(texts, T, task.fit_length) if self.start == "spectrum" else 0
+        plan = make_plan(
+            train_length=T, target_length=task.fit_length, kind=self.kind,
+            granularity=self.granularity, start=self.start, method=self.method, seed=0, steps=self._steps(task),
+        )  # fmt: skip
+        return start + plan.expected_passes() * task.fit_length
 
     def fit(self, task: Task) -> Fitted:
         """Calibrate, in a run folder of its own below the task's, so that a stopped calibration goes on."""

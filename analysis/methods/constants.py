@@ -73,6 +73,10 @@ class Constant:
         """Return its source."""
         return _sources(self.kind)
 
+    def expected_tokens(self, _: Task) -> float:
+        """Return 0: the factor is given."""
+        return 0.0
+
     def fit(self, task: Task) -> Fitted:
         """Make the scales."""
         scales = scaling(self.kind, self.factor).check(task.model.config)

@@ -196,6 +196,10 @@ class Method(Protocol):
         """Return its sources; none for what is ours."""
         ...
 
+    def expected_tokens(self, task: Task) -> float:
+        """Estimate the tokens that a fit runs through the model; those of a gradient count as calibrations count."""
+        ...
+
     def fit(self, task: Task) -> Fitted:
         """Make its scales for a model."""
         ...

@@ -29,6 +29,10 @@ class Unscaled:
         """Return no source."""
         return ()
 
+    def expected_tokens(self, _: Task) -> float:
+        """Return 0: nothing is fitted."""
+        return 0.0
+
     def fit(self, _: Task) -> Fitted:
         """Change nothing."""
         return Fitted(self.name, None, "nothing to fit")
@@ -51,6 +55,10 @@ class FreshWindow:
     def cite(self) -> tuple[Citation, ...]:
         """Return no source."""
         return ()
+
+    def expected_tokens(self, _: Task) -> float:
+        """Return 0: nothing is fitted."""
+        return 0.0
 
     def fit(self, _: Task) -> Fitted:
         """Change nothing: the control is a way of reading, which every token pays for twice."""
@@ -76,6 +84,10 @@ class FromFile:
     def cite(self) -> tuple[Citation, ...]:
         """Return no source: the file says how it was made."""
         return ()
+
+    def expected_tokens(self, _: Task) -> float:
+        """Return 0: the factors are there."""
+        return 0.0
 
     def fit(self, task: Task) -> Fitted:
         """Read the file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..goals import GOALS
-from ..proposal import TIMES_TO_SEE, propose_for
+from ..proposal import TIMES_TO_SEE, planned_tokens, propose_for
 from ..rules import Rule
 from ..study import token_counter
 from ..training_windows import WINDOWS
@@ -52,6 +52,10 @@ class Spectrum:
         """Return the source of the idea to scale the spectrum."""
         return (MODULATION,)
 
+    def expected_tokens(self, task: Task) -> float:
+        """Estimate the tokens of the diagnosis."""
+        return float(planned_tokens(task.texts.calibration, task.train_length, task.target_length))
+
     def fit(self, task: Task) -> Fitted:
         """Diagnose and propose."""
         return _proposed(self.name, task, None)
@@ -77,6 +81,10 @@ class ByRule:
         """Return the sources that the rule names."""
         by_words = (("Modulation", MODULATION), ("MambaExtend", EXTEND), ("winsorization", WINSORIZATION))
         return tuple(citation for word, citation in by_words if word in self.rule.source)
+
+    def expected_tokens(self, task: Task) -> float:
+        """Estimate the tokens of the diagnosis."""
+        return float(planned_tokens(task.texts.calibration, task.train_length, task.target_length))
 
     def fit(self, task: Task) -> Fitted:
         """Diagnose and propose."""

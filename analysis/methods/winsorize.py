@@ -56,6 +56,10 @@ class Winsorize:
         """Return its source."""
         return (WINSORIZATION,)
 
+    def expected_tokens(self, _: Task) -> float:
+        """Return 0: it is made from the weights alone."""
+        return 0.0
+
     def fit(self, task: Task) -> Fitted:
         """Read the rates and clip."""
         values = np.stack([winsorized(rate, self._q) for rate in spectrum(task.model).rates])

@@ -19,10 +19,9 @@ from mambascope.spectra.tokens import Document
 
 from ..compare_cells import WINDOWS_INSIDE
 from ..evaluate.intervals import by_document
-from ..evaluate.passages import cut_passages
+from ..evaluate.passages import Passages, cut_passages
 from ..evaluate.position_sums import LAST, edges_for
 from ..evaluate.setups import score_setup
-from ..methods.foreseen import expected_fit
 from ..methods.method import Fitted, Method, Setup, fit
 from ..methods.on_passkey import KINDS, ON_PASSKEY, PasskeyFits
 from ..methods.registry import setup_of
@@ -149,11 +148,12 @@ class PasskeyJob:
             The result.
         """
         T = self.fits.train_length
+        windows = cut_passages(self.inside, T, WINDOWS_INSIDE)
         fits = replace(self.fits, tick=tick)
         fitted = [fit(method, fits) for method in methods]
         grids = [self._grid(each, tick) for each in fitted]
-        bits = {each.method: self._inside(each) for each in fitted}
-        own = bits["none"] if "none" in bits else self._inside(Fitted("none", None, ""))
+        bits = {each.method: self._inside(each, windows) for each in fitted}
+        own = bits["none"] if "none" in bits else self._inside(Fitted("none", None, ""), windows)
         alone = next((g.solved_up_to() for g, f in zip(grids, fitted, strict=True) if f.method == "none"), None)
         summaries = [
             _summary(each, grid, T, bits[each.method], own, alone) for each, grid in zip(fitted, grids, strict=True)
@@ -165,7 +165,7 @@ class PasskeyJob:
 
     def planned_tokens(self, methods: Sequence[Method]) -> int:
         """Estimate how many tokens pass through the model, for a progress bar."""
-        fits = sum(expected_fit(method, self.fits) for method in methods)
+        fits = sum(method.expected_tokens(self.fits) for method in methods)
         return round(fits) + len(methods) * self.plan.planned_tokens(self.task)
 
     def way(self, fitted: Fitted, prompt_tokens: int) -> Way:
@@ -196,18 +196,17 @@ class PasskeyJob:
         began = {f"passkey:{word}": STARTS[kind] for word, kind in KINDS.items()}
         return tuple(which_heads(task.model, task.texts.calibration, task.train_length, trained, began=began))
 
-    def _inside(self, fitted: Fitted) -> float | None:
+    def _inside(self, fitted: Fitted, windows: Passages) -> float | None:
         """Return bits per token on windows of T tokens, the mean over documents."""
         setup = setup_of(fitted, self.fits.model, self.fits.train_length, LAST + 1)
         if setup.last_only:
             return None
         cell = f"passkey/inside/{setup.name}"
-        found = self.fits.cell(cell, lambda: self._inside_bits(setup))
+        found = self.fits.cell(cell, lambda: self._inside_bits(setup, windows))
         return None if found is None else float(found)
 
-    def _inside_bits(self, setup: Setup) -> float | None:
+    def _inside_bits(self, setup: Setup, windows: Passages) -> float | None:
         T = self.fits.train_length
-        windows = cut_passages([d for d in self.inside if len(d) >= T], T, WINDOWS_INSIDE)
         try:
             sums = score_setup(setup, windows, edges_for([T]), tick=self.fits.tick)
         except NonFiniteStateError:

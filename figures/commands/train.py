@@ -34,19 +34,14 @@ def run(args: argparse.Namespace) -> None:
 
     from mambascope.analysis.recipe import read_recipe
     from mambascope.analysis.runs import InputFile, RunFolder
-    from mambascope.analysis.train import train_in_folder
-    from mambascope.spectra.errors import RefusedInputError
+    from mambascope.analysis.train import read_corpus, train_in_folder
     from mambascope.spectra.loading import pick_device
 
     device = pick_device(args.device)
     torch.set_num_threads(1)  # the same bytes on any machine size
     recipe = read_recipe(args.recipe, steps=args.steps)
     inputs = [InputFile.of("text", path) for path in sorted(args.data)]
-    longest = max(recipe.train_length for recipe in recipe.stages())
-    if all(each.bytes <= longest for each in inputs):  # before a folder is made
-        raise RefusedInputError(
-            f"--data: no text is longer than the training length of {longest} tokens (bytes); give longer texts"
-        )
+    corpus = read_corpus(sorted(args.data), [recipe])  # before a folder is made
     command = {"verb": "train", "recipe": recipe.to_dict()}
     with (
         RunFolder.open(
@@ -60,6 +55,6 @@ def run(args: argparse.Namespace) -> None:
         ) as folder,
         progress(recipe.tokens_seen(), f"train {recipe.name}") as tick,
     ):
-        bits = train_in_folder(recipe, sorted(args.data), folder, tick, device)
+        bits = train_in_folder(recipe, corpus, folder, tick, device)
     last = min(100, recipe.steps)
     say(f"{args.output / 'model'}: {recipe.steps} steps, {bits:.3f} bits per byte over the last {last} of them")

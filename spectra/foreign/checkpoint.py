@@ -15,7 +15,7 @@ from ..tensor_source import TensorFile, shown, told
 from ..weight_files import open_weights, read_json
 from .families import parse_foreign
 from .layout import ForeignConfig
-from .refusals import NAMES, WORKS, ForeignModelError, NoStaticSpectrumError
+from .refusals import WORKS, ForeignModelError, NoStaticSpectrumError
 
 _SHOWN = 3
 _MAMBA3 = ("B_bias", "C_bias")
@@ -84,8 +84,7 @@ class ForeignCheckpoint(Checkpoint):
         """
         del dtype
         raise ForeignModelError(
-            f"{self.folder}: mambascope has no forward of {NAMES[self.foreign.model_type]}, so it cannot load it; "
-            f"{WORKS}"
+            f"{self.folder}: mambascope has no forward of {self.foreign.name}, so it cannot load it; {WORKS}"
         )
 
     def _named(self, sources: Mapping[str, TensorFile]) -> dict[str, tuple[TensorFile, str]]:

@@ -9,8 +9,7 @@ say ``backbone.`` where the class says ``model.``; both are taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from ..config import Config
 from ..config_reader import MAX_LAYERS, ConfigReader
 from ..errors import CheckpointError
 from ..tensor_source import shown
+from .family import Family
 from .layout import ForeignConfig, Kind
-from .refusals import refuse_mamba3
+from .refusals import WORKS, ForeignModelError, refuse_mamba3
 
 _KINDS: dict[str, Kind] = {
     "mamba": "mamba",
@@ -33,20 +33,6 @@ _KINDS: dict[str, Kind] = {
 """Older and newer words of transformers."""
 _PATTERN: dict[str, Kind] = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 """Letters of Nemotron-H's ``hybrid_override_pattern``."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """How one family is read."""
-
-    model_class: str
-    prefixes: tuple[str, ...]
-    """What the names of a Mamba layer's tensors may begin with; ``{i}`` is its true index."""
-    kinds: Callable[[ConfigReader], tuple[Kind, ...]]
-    mixers: Callable[[ConfigReader, int], Config]
-    """From config.json and the number of Mamba layers."""
-    hybrid_prefix: str = ""
-    """The same of an ``attention+mamba`` layer."""
 
 
 def parse_foreign(raw: Mapping[str, Any], path: Path) -> ForeignConfig | None:
@@ -75,19 +61,37 @@ def parse_foreign(raw: Mapping[str, Any], path: Path) -> ForeignConfig | None:
     if not n_mamba:
         raise CheckpointError(reader.refuse("layers", "at least one Mamba layer", f"{len(kinds)} others"))
     mixers = family.mixers(reader, n_mamba)
-    if mixers.arch == "mamba2":
-        if mixers.nheads * mixers.headdim != mixers.d_inner:
-            raise CheckpointError(
-                reader.refuse("head size", f"a divisor of the {mixers.d_inner} inner channels", mixers.headdim)
-            )
-        if mixers.nheads % mixers.ngroups:
-            raise CheckpointError(reader.refuse("groups", f"a divisor of the {mixers.nheads} heads", mixers.ngroups))
+    if mixers.arch == "mamba2" and mixers.nheads % mixers.ngroups:
+        raise CheckpointError(reader.refuse("groups", f"a divisor of the {mixers.nheads} heads", mixers.ngroups))
     prefixes = tuple(
         tuple(p.format(i=i) for p in ((family.hybrid_prefix,) if kind == "attention+mamba" else family.prefixes))
         for i, kind in enumerate(kinds)
         if "mamba" in kind
     )
-    return ForeignConfig(model_type, kinds, mixers, prefixes, family.model_class)
+    return ForeignConfig(model_type, family.name, kinds, mixers, prefixes, family.model_class)
+
+
+def refuse_foreign(reader: ConfigReader) -> None:
+    """Refuse a config.json of a model that our own forward cannot run.
+
+    Args:
+        reader: the config.json.
+
+    Raises:
+        ForeignModelError: it is of a known family; the message says what works on it.
+        NoStaticSpectrumError: it is a Mamba-3.
+    """
+    refuse_mamba3(reader.raw, reader.path)
+    model_type = reader.raw.get("model_type")
+    if isinstance(model_type, str) and model_type in _FAMILIES:
+        raise ForeignModelError(
+            reader.refuse(
+                "model_type",
+                "mamba or mamba2, whose forward mambascope has",
+                f"{shown(model_type)} ({_FAMILIES[model_type].name})",
+                f"what evaluates, diagnoses or calibrates needs that forward; {WORKS}",
+            )
+        )
 
 
 def _listed(reader: ConfigReader, *keys: str) -> tuple[Kind, ...] | None:
@@ -260,18 +264,24 @@ def _nemotron_mixers(reader: ConfigReader, n_layer: int) -> Config:
 
 
 _INNER = ("model.layers.{i}.mamba.",)
-_FAMILIES = {
-    "falcon_mamba": _Family("FalconMambaForCausalLM", ("backbone.layers.{i}.mixer.",), _all_mamba, _falcon_mixers),
-    "jamba": _Family("JambaForCausalLM", _INNER, _jamba_kinds, _jamba_mixers),
-    "zamba2": _Family(
-        "Zamba2ForCausalLM", _INNER, _zamba2_kinds, _zamba2_mixers, "model.layers.{i}.mamba_decoder.mamba."
+_FAMILIES: dict[str, Family] = {
+    "falcon_mamba": Family(
+        "FalconMamba", "mamba", "FalconMambaForCausalLM", ("backbone.layers.{i}.mixer.",), _all_mamba, _falcon_mixers
     ),
-    "bamba": _Family("BambaForCausalLM", _INNER, _bamba_kinds, _bamba_mixers),
-    "nemotron_h": _Family(
-        "NemotronHForCausalLM",
-        ("backbone.layers.{i}.mixer.", "model.layers.{i}.mixer."),
-        _nemotron_kinds,
-        _nemotron_mixers,
+    "jamba": Family("Jamba", "mamba", "JambaForCausalLM", _INNER, _jamba_kinds, _jamba_mixers),
+    "zamba2": Family(
+        "Zamba2", "mamba2", "Zamba2ForCausalLM", _INNER, _zamba2_kinds, _zamba2_mixers,
+        "model.layers.{i}.mamba_decoder.mamba.",
     ),
-    "granitemoehybrid": _Family("GraniteMoeHybridForCausalLM", _INNER, _granite_kinds, _bamba_mixers),
-}
+    "bamba": Family("Bamba", "mamba2", "BambaForCausalLM", _INNER, _bamba_kinds, _bamba_mixers),
+    "nemotron_h": Family(
+        "Nemotron-H", "mamba2", "NemotronHForCausalLM", ("backbone.layers.{i}.mixer.", "model.layers.{i}.mixer."),
+        _nemotron_kinds, _nemotron_mixers,
+    ),
+    "granitemoehybrid": Family(
+        "Granite hybrid", "mamba2", "GraniteMoeHybridForCausalLM", _INNER, _granite_kinds, _bamba_mixers
+    ),
+}  # fmt: skip
+"""By ``model_type``."""
+FAMILY_ARCHITECTURES = {model_type: family.arch for model_type, family in _FAMILIES.items()}
+"""Which Mamba the layers of a family are."""

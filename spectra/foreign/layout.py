@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..config import Config
-from .refusals import NAMES
 
 Kind = Literal["mamba", "attention", "attention+mamba", "mlp", "moe"]
 """What mixes the tokens in a layer; ``attention+mamba`` is a shared attention block before a Mamba layer (Zamba2)."""
@@ -18,6 +17,8 @@ class ForeignConfig:
 
     model_type: str
     """Its name in config.json."""
+    name: str
+    """What people call it."""
     kinds: tuple[Kind, ...]
     """What each layer is."""
     mixers: Config
@@ -35,7 +36,7 @@ class ForeignConfig:
     def words(self) -> str:
         """Return what the layers are, in words: ``Jamba: 8 layers: mamba 0-3, 5-7; attention 4``."""
         told = "; ".join(f"{kind} {_runs(self.kinds, kind)}" for kind in dict.fromkeys(self.kinds))
-        return f"{NAMES[self.model_type]}: {len(self.kinds)} layers: {told}"
+        return f"{self.name}: {len(self.kinds)} layers: {told}"
 
 
 def _runs(kinds: tuple[Kind, ...], kind: Kind) -> str:

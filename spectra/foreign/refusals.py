@@ -6,29 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config_reader import ConfigReader
 from ..errors import CheckpointError
-from ..tensor_source import shown, told
-
-NAMES = {
-    "falcon_mamba": "FalconMamba",
-    "jamba": "Jamba",
-    "zamba2": "Zamba2",
-    "bamba": "Bamba",
-    "nemotron_h": "Nemotron-H",
-    "granitemoehybrid": "Granite hybrid",
-}
-"""The ``model_type`` of every family whose layout is known, and what people call it."""
-
-FAMILY_ARCHITECTURES = {
-    "falcon_mamba": "mamba",
-    "jamba": "mamba",
-    "zamba2": "mamba2",
-    "bamba": "mamba2",
-    "nemotron_h": "mamba2",
-    "granitemoehybrid": "mamba2",
-}
-"""Which Mamba the layers of a family are."""
+from ..tensor_source import told
 
 WORKS = (
     "what works on it: `mambascope spectrum` (from its A_log), `mambascope norms` and `spectrum --text` (transformers "
@@ -43,29 +22,6 @@ class ForeignModelError(CheckpointError):
 
 class NoStaticSpectrumError(CheckpointError):
     """A model whose A depends on the token, so that exp(-|A|) is no property of the weights."""
-
-
-def refuse_foreign(reader: ConfigReader) -> None:
-    """Refuse a config.json of a model that our own forward cannot run.
-
-    Args:
-        reader: the config.json.
-
-    Raises:
-        ForeignModelError: it is of a known family; the message says what works on it.
-        NoStaticSpectrumError: it is a Mamba-3.
-    """
-    refuse_mamba3(reader.raw, reader.path)
-    model_type = reader.raw.get("model_type")
-    if isinstance(model_type, str) and model_type in NAMES:
-        raise ForeignModelError(
-            reader.refuse(
-                "model_type",
-                "mamba or mamba2, whose forward mambascope has",
-                f"{shown(model_type)} ({NAMES[model_type]})",
-                f"what evaluates, diagnoses or calibrates needs that forward; {WORKS}",
-            )
-        )
 
 
 def refuse_mamba3(raw: Mapping[str, Any], path: Path) -> None:

@@ -2,15 +2,21 @@
 
 import json
 import re
+from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
-from mambascope.analysis.cite import arch_of, cite_core, cite_methods, cite_run, together
+from mambascope.analysis.cite import arch_of, cite_core, cite_methods, cite_run, fitted_on, together
+from mambascope.analysis.methods import METHODS, Task, find_method, fit
 from mambascope.analysis.methods.citations import CITATIONS
 from mambascope.analysis.runs import InputFile, RunFolder
+from mambascope.analysis.study import Texts
 from mambascope.spectra.errors import RefusedInputError
-from mambascope.spectra.foreign.refusals import FAMILY_ARCHITECTURES, NAMES
+from mambascope.spectra.foreign.families import FAMILY_ARCHITECTURES
+from mambascope.spectra.tokens import Document
 from mambascope.spectra.zoo import FOLDER, text_files
+from tests.spectra.tiny import tiny_model
 
 PAPER, MAMBA, MAMBA2 = "lu2025mambamodulation", "gu2023mamba", "dao2024transformers"
 OURS, TORCH = "mambascope", "ansel2024pytorch"
@@ -134,6 +140,57 @@ def test_every_bundled_text_makes_an_entry_of_its_own(made):
         assert not re.search(r"(?<!\\)[&%#_$]", each.citation.bibtex().partition(",")[2])
 
 
+@pytest.mark.parametrize(
+    ("methods", "roles"),
+    [
+        (["none", "constant:a:2", "winsorize", "scales:/gone/scales.json", "decimamba:1"], set()),
+        (["none", "spectrum"], {"calibration"}),
+        (["constant:a:best"], {"validation"}),
+        (["decimamba", "longmamba"], {"calibration", "validation"}),
+        (["mambaextend"], {"calibration", "validation"}),
+    ],
+)
+def test_texts_for_methods_are_cited_where_a_method_was_fitted_on_them(made, methods, roles):
+    """LongBench and passkey runs name them in any case: a folder takes more methods later."""
+    inputs = [InputFile.of(role, text_files(role)[0]) for role in ("calibration", "validation")]
+    inputs += [InputFile.of("noise", text_files("test")[0])]
+    for task in ("longbench", "passkey"):
+        command = {"verb": "evaluate", "task": task, "model": "mamba-tiny"}
+        folder = made(command, cells=[f"fit/{name}" for name in methods], inputs=inputs)
+        used = " ".join(why for each in cite_run(folder) for why in each.used_for if "bundles" in why)
+        assert {role for role in ("calibration", "validation") if f"{role} text" in used} == roles
+        assert "noise text" in used
+    named = made({"verb": "evaluate", "task": "perplexity", "methods": methods}, inputs=inputs)
+    used = [why for each in cite_run(named) for why in each.used_for if "bundles" in why]
+    assert len(used) == 1 + len(roles)
+
+
+@dataclass
+class WatchedTexts:
+    """Says which sets were looked at."""
+
+    texts: Texts
+    seen: set = field(default_factory=set)
+
+    def __getattr__(self, role):
+        self.seen |= {role} & {"calibration", "validation"}
+        return getattr(self.texts, role)
+
+
+def test_methods_are_fitted_on_what_is_cited(tmp_path):
+    model = tiny_model("mamba2", vocab_size=264, ngroups=1)
+    texts = {
+        role: tuple(Document(path.name, np.frombuffer(path.read_bytes()[:4000], np.uint8)) for path in text_files(role))
+        for role in ("calibration", "validation")
+    }
+    names = [name for name in METHODS if not name.startswith("passkey:")]
+    for name in [*names, "constant:dt:best", "constant:2", "rule:soft-clip", "decimamba:1", "winsorize:5"]:
+        watched = WatchedTexts(Texts(**texts, test=()))
+        with RunFolder.open(tmp_path / "run", command={"fit": name}, seed=0, fresh=True) as run:
+            fit(find_method(name), Task(model, watched, 64, (64, 128), 128, steps=1, run=run))
+        assert watched.seen == fitted_on(name), name
+
+
 def test_kernels_are_cited_on_a_gpu_alone(made, monkeypatch):
     monkeypatch.setattr("mambascope.analysis.manifest._version", lambda name: "2.3.2" if name == "mamba-ssm" else "9")
     command = {"verb": "norms", "model": "mamba2-tiny"}
@@ -183,7 +240,3 @@ def test_entries_are_whole():
         assert fields["title"]
         text = citation.bibtex()
         assert text.count("{") == text.count("}")
-
-
-def test_every_known_family_has_its_architecture():
-    assert FAMILY_ARCHITECTURES.keys() == NAMES.keys()

@@ -24,6 +24,10 @@ def test_work_is_timed_and_its_tokens_are_counted_and_passed_on():
     assert 0.05 <= cost.seconds < 5
 
 
+def test_memory_is_not_measured_where_it_is_not_wanted():
+    assert measured(lambda tick: tick(3), memory=False)[1].peak_bytes is None
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
 def test_memory_is_the_growth_of_this_work_and_not_of_any_before():
     def work(megabytes):

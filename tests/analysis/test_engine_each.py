@@ -46,7 +46,10 @@ def test_errors_for_people_keep_their_words_and_exit_code():
     failure = Failure.of(NonFiniteStateError(3, 64))
     assert (failure.kind, failure.exit_code) == ("NonFiniteStateError", 4)
     assert failure.error.startswith("layer 3: the state")
-    assert Failure.of(MemoryError("no")).exit_code == Failure.of(RuntimeError("CUDA out of memory.")).exit_code == 5
+    on_cpu = RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    for lack in (MemoryError("no"), RuntimeError("CUDA out of memory."), on_cpu):
+        assert Failure.of(lack).exit_code == 5
+    assert Failure.of(RuntimeError("shapes differ")).exit_code == Failure.of(ValueError("out of memory")).exit_code == 1
 
 
 @pytest.mark.filterwarnings("ignore:A worker stopped while some jobs")

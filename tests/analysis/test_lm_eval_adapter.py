@@ -58,6 +58,20 @@ def test_requests_are_answered_in_order_with_scales_in_every_step(folder, tmp_pa
     assert answer == adapter.language.decode(expected).split("\n\n")[0]
 
 
+def test_answers_come_in_order_whatever_the_batch(folder):
+    asked = [Instance((f"{'The box. ' * k}Q{k}", {"max_gen_toks": 4 + k, "until": ["\n"]})) for k in range(5)]
+    batches = {None: 16, "auto": 16, "auto:4": 16, "2": 2, 1: 1}
+    found = []
+    for size, rows in batches.items():
+        adapter = Requests(folder, device="cpu", batch_size=size)
+        assert adapter.language.rows == rows
+        found.append(adapter.generate_until(asked, disable_tqdm=True))
+    expected = [adapter.language.answer(context, *limit_and_stops(how)) for context, how in (a.args for a in asked)]
+    assert all(each == expected for each in found)
+    with pytest.raises(RefusedInputError, match="batch_size '0': expected a whole number of 1 or more"):
+        Requests(folder, device="cpu", batch_size="0")
+
+
 def test_a_result_says_how_it_was_made(folder):
     about = Requests(folder, scaling("a", 2.0), device="cpu").get_model_info()
     assert about["max_length"] == "no limit: every text is read whole"

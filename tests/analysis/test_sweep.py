@@ -124,28 +124,81 @@ def test_a_plan_that_grows_computes_only_what_is_new(job, run_in):
         assert row(found, **where)["key"] == row(first, **where)["key"]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda job, files: replace(job, batch=2),
-        lambda job, files: replace(job, starts=2),
-        lambda job, files: replace(job, documents=2),
-        lambda job, files: replace(job, threads=2),
-        lambda job, files: replace(job, dtype="float64"),
-        lambda job, files: replace(job, steps=2),
-        lambda job, files: replace(job, models=(replace(job.models[0], fit_length=64),)),
-        lambda job, files: replace(job, models=(replace(job.models[0], train_length=15),)),
-        lambda job, files: replace(job, corpora=(replace(job.corpora[0], test=job.corpora[0].test[1:]),)),
-        lambda job, files: replace(job, corpora=(replace(job.corpora[0], calibration=job.corpora[0].calibration[1:]),)),
-    ],
-)
-def test_whatever_a_number_depends_on_is_in_its_address(job, files, tmp_path, change):
-    other = change(job, files)
+PASSKEY = {"tasks": ("passkey",), "methods": {"none": "none", "spectrum": "spectrum"}}
+PROPOSED = {"methods": {"spectrum": "spectrum", "constant:a:best": "constant:a:best"}}
+
+
+def changed_keys(job, other, tmp_path):
+    """Return the methods whose cells have another address in another job, and those whose cells have the same."""
     with SweepStore.open(tmp_path) as store:
         before, after = (SweepRun(each, store) for each in (job, other))
-        fitted = [cell for cell in job.cells() if cell.method == "state-passing:noise"]
-        assert not {before.key(cell) for cell in fitted} & {after.key(cell) for cell in fitted}
-        assert len({before.key(cell) for cell in before.cells}) == 10
+        pairs = list(zip(before.cells, after.cells, strict=True))
+        moved = {a.method for a, b in pairs if before.key(a) != after.key(b)}
+        kept = {a.method for a, b in pairs if before.key(a) == after.key(b)}
+        assert len({before.key(cell) for cell in before.cells}) == len(before.cells)
+    return moved, kept
+
+
+def without_first(job, *parts):
+    """Return the job with the first text of some parts left out."""
+    corpus = job.corpora[0]
+    return replace(job, corpora=(replace(corpus, **{name: getattr(corpus, name)[1:] for name in parts}),))
+
+
+def with_model(job, **parts):
+    return replace(job, models=(replace(job.models[0], **parts),))
+
+
+ALL, NOISE = set(METHOD_NAMES), {"state-passing:noise"}
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "moved"),
+    [
+        ({}, lambda job: replace(job, batch=2), ALL),
+        ({}, lambda job: replace(job, starts=2), ALL),
+        ({}, lambda job: replace(job, documents=2), ALL),
+        ({}, lambda job: replace(job, threads=2), ALL),
+        ({}, lambda job: replace(job, dtype="float64"), ALL),
+        ({}, lambda job: with_model(job, train_length=15), ALL),
+        ({}, lambda job: without_first(job, "test"), ALL),
+        ({}, lambda job: replace(job, steps=2), NOISE),
+        ({}, lambda job: with_model(job, fit_length=64), NOISE),
+        ({}, lambda job: without_first(job, "calibration"), NOISE),
+        ({}, lambda job: without_first(job, "validation"), NOISE),
+        ({}, lambda job: replace(job, examples=3, depths=(0.0,)), set()),
+        (PROPOSED, lambda job: with_model(job, target_length=128), {"spectrum"}),
+        (PASSKEY, lambda job: replace(job, examples=3), {"none", "spectrum"}),
+        (PASSKEY, lambda job: replace(job, depths=(0.0, 0.5)), {"none", "spectrum"}),
+        (PASSKEY, lambda job: replace(job, seeds=(2, 3)), {"none", "spectrum"}),
+        (PASSKEY, lambda job: without_first(job, "test"), {"none", "spectrum"}),
+        (PASSKEY, lambda job: without_first(job, "calibration"), {"spectrum"}),
+        (PASSKEY, lambda job: with_model(job, target_length=128), {"spectrum"}),
+        (PASSKEY, lambda job: replace(job, batch=2, starts=2, documents=2), set()),
+    ],
+)  # fmt: skip
+def test_an_address_changes_where_the_number_can_and_nowhere_else(job, tmp_path, base, change, moved):
+    job = replace(job, **base)
+    assert changed_keys(job, change(job), tmp_path) == (moved, set(job.methods) - moved)
+
+
+def test_a_pinned_target_is_one_fit_for_all_lengths(job, tmp_path):
+    job = replace(job, methods={"spectrum": "spectrum"})
+    with SweepStore.open(tmp_path) as store:
+        each, pinned = (SweepRun(x, store) for x in (job, with_model(job, target_length=128)))
+        assert [len({run.fit_key(cell) for cell in run.cells}) for run in (each, pinned)] == [2, 1]
+
+
+def test_a_run_that_goes_on_tells_of_each_cell_once(job, tmp_path):
+    """The same object may run again, as after a failure."""
+    told = []
+    with SweepStore.open(tmp_path) as store:
+        sweep = SweepRun(replace(job, methods={"none": "none"}), store)
+        sweep.run()
+        for path in (tmp_path / "cells").iterdir():
+            path.unlink()
+        sweep.run(watch=told.append)
+    assert sorted((event.what, event.cell.number) for event in told) == [("done", 1), ("done", 2)]
 
 
 def test_names_and_places_are_not_in_an_address(job, files, tmp_path):

@@ -10,7 +10,15 @@ import torch
 
 from mambascope.analysis.recipe import RateInit, Recipe, read_recipe
 from mambascope.analysis.runs import RunFolder
-from mambascope.analysis.train import CHECKPOINT_EVERY, batch_of, initialise, learning_rate, train, train_in_folder
+from mambascope.analysis.train import (
+    CHECKPOINT_EVERY,
+    batch_of,
+    initialise,
+    learning_rate,
+    read_corpus,
+    train,
+    train_in_folder,
+)
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.loading import load
 from mambascope.spectra.model import Model
@@ -49,7 +57,7 @@ def test_a_stopped_training_takes_the_same_steps(tmp_path, arch, muon):
 def test_a_trained_folder_is_a_checkpoint(tmp_path):
     plan = recipe(steps=3)
     with RunFolder.open(tmp_path / "run", command={"t": 1}, seed=0) as run:
-        bits = train_in_folder(plan, text_files("calibration")[:1], run, lambda _: None)
+        bits = train_in_folder(plan, read_corpus(text_files("calibration")[:1], [plan]), run, lambda _: None)
     model = load(tmp_path / "run/model")
     assert (model.name, model.train_length) == ("small", 16)
     assert read_recipe(tmp_path / "run/model/recipe.json") == plan
@@ -57,7 +65,7 @@ def test_a_trained_folder_is_a_checkpoint(tmp_path):
     hashes = set()
     for folder in ("again", "third"):
         with RunFolder.open(tmp_path / folder, command={"t": 1}, seed=0) as run:
-            train_in_folder(plan, text_files("calibration")[:1], run, lambda _: None)
+            train_in_folder(plan, read_corpus(text_files("calibration")[:1], [plan]), run, lambda _: None)
         data = (tmp_path / folder / "model/model.safetensors").read_bytes()
         hashes.add(hashlib.sha256(data).hexdigest())
     assert len(hashes) == 1

@@ -195,6 +195,7 @@ PROMISES = (
         "29 broken texts, every command and option that takes one",
         (
             f"{ATTACKS}/test_bad_texts.py::test_no_command_takes_a_broken_text",
+            f"{ATTACKS}/test_bad_texts.py::test_a_folder_of_texts_is_read_as_carefully",
             f"{ATTACKS}/test_bad_texts.py::test_a_text_that_is_too_short_is_refused_with_a_count",
             f"{ATTACKS}/test_bad_texts.py::test_a_wrong_tokenizer_is_refused",
             f"{FIGURES}/test_cli.py::test_another_tokenizer_is_another_run",
@@ -207,6 +208,7 @@ PROMISES = (
         (
             f"{ATTACKS}/test_leakage.py::test_the_same_content_in_two_roles_is_refused",
             f"{ATTACKS}/test_leakage.py::test_one_text_given_twice_is_not_two_texts",
+            f"{ATTACKS}/test_leakage.py::test_a_proposal_is_not_scored_on_the_text_that_it_was_measured_on",
             f"{ATTACKS}/test_leakage.py::test_a_comparison_refuses_a_corpus_that_leaks",
         ),
     ),

@@ -17,8 +17,11 @@ GOOD = "A text of some length, in which nothing is wrong and nothing much is sai
 def folder(tmp_path_factory):
     base = tmp_path_factory.mktemp("texts")
     save_tiny(base / "model", "mamba2")
-    for role in ("text", "calibration", "validation"):
+    for role in SETS:
         (base / f"{role}.txt").write_text(f"{role}: {GOOD}")
+    rates = {"law": "log_uniform", "low": 0.1, "high": 1.0}
+    recipe = {"name": "small", "arch": "mamba2", "why": "test", "A_init": rates, "headdim": 8, "train_length": 16}
+    (base / "recipe.json").write_text(json.dumps(recipe | {"d_model": 16, "n_layer": 1, "d_state": 4, "steps": 1}))
     return base
 
 
@@ -59,29 +62,39 @@ ARRAYS = {
 }
 SHORT = {"one.txt": b"a", "tiny.txt": b"a few words", "tiny.jsonl": b"[1, 2, 3]\n[4, 5]\n"}
 AIM = ["--target-length", "64"]
+SETS = ("text", "calibration", "validation")
 ROLES = {
     "norms --text": ["--lengths", "64"],
     "spectrum --text": [],
     "evaluate --text": ["--lengths", "64", "--methods", "none"],
     "evaluate --calibration": ["--lengths", "64", "--methods", "spectrum"],
+    "evaluate --validation": ["--lengths", "64", "--methods", "constant:a:best"],
+    "evaluate --noise": ["--task", "passkey", "--lengths", "256", "--methods", "none", "--examples", "1"],
     "diagnose --text": AIM,
     "propose --text": AIM,
     "forecast --text": AIM,
+    "forecast --test": [*AIM, "--check"],
+    "forecast --study": AIM,
     "calibrate --text": AIM,
     "calibrate --calibration": AIM,
     "calibrate --validation": AIM,
+    "starts --text": AIM,
+    "starts --calibration": AIM,
     "starts --validation": AIM,
     "report --text": [*AIM, "--no-theory"],
+    "report --calibration": [*AIM, "--no-theory"],
     "report --validation": [*AIM, "--no-theory"],
+    "train --data": [],
 }
 """Every command and option that takes a text."""
 
 
 def words_of(folder, role, path):
     command, option = role.split()
-    words = [command, folder / "model", option, path, *ROLES[role]]
-    for other in ("text", "calibration", "validation"):
-        if f"--{other}" != option and command in {"evaluate", "calibrate", "starts", "report"}:
+    words = [command, folder / ("recipe.json" if command == "train" else "model"), option, path, *ROLES[role]]
+    others = {"evaluate": SETS, "calibrate": SETS, "starts": SETS, "report": SETS, "forecast": SETS[:1]}
+    for other in others.get(command, ()):
+        if f"--{other}" != option and not (other == "text" and option == "--noise"):  # keys are hidden in the noise
             words += [f"--{other}", folder / f"{other}.txt"]
     return words
 
@@ -113,6 +126,32 @@ def test_a_text_that_is_too_short_is_refused_with_a_count(folder, tmp_path, role
         assert any(word.strip(",;:()").isdecimal() for word in line.split()), line
         assert not {each.name for each in run.rglob("*")} - {"manifest.json", "journal.jsonl", ".lock"}
         assert not run.exists() or (run / "journal.jsonl").read_bytes() == b""  # begun, and nothing was done
+
+
+FOLDERS = {
+    "compare": lambda model, data: ["compare", model, "--data", data, "--corpora", "own", "--lengths", "64"],
+    "report": lambda model, data: ["report", model, "--data", data, *AIM, "--no-theory"],
+    "sweep": lambda model, data: ["sweep", data.parent / "plan.toml"],
+}
+"""Those that take folders of texts, in which every .txt is one."""
+
+
+@pytest.mark.parametrize(
+    ("command", "role"),
+    [(c, r) for c in FOLDERS for r in ("calibration", "validation", "test") if c != "report" or r == "validation"],
+)
+def test_a_folder_of_texts_is_read_as_carefully(folder, tmp_path, command, role):
+    """A report reads validation texts alone of such a folder."""
+    for split in ("calibration", "validation", "test"):
+        (tmp_path / "data/own" / split).mkdir(parents=True)
+        (tmp_path / "data/own" / split / "good.txt").write_text(f"{split}: {GOOD}")
+    plan = f'models = ["{folder / "model"}"]\nlengths = [64]\nmethods = ["spectrum"]\ncorpora = ["own"]\n'
+    (tmp_path / "plan.toml").write_text(plan + 'data = "data"\n[fit]\nlength = 64\n')
+    for name in (name for name in FILES if name.endswith(".txt")):
+        path = tmp_path / "data/own" / role / name
+        path.write_bytes(FILES[name][0])
+        refused([*FOLDERS[command](folder / "model", tmp_path / "data"), "-o", tmp_path / "run"], name, FILES[name][1])
+        path.unlink()
 
 
 def test_good_texts_of_every_kind_are_taken(folder, tmp_path):

@@ -84,6 +84,22 @@ def test_scales_are_not_scored_on_the_text_that_they_were_fitted_on(folder, tmp_
     assert told(*words, *texts["test"]).code == 0
 
 
+def test_a_proposal_is_not_scored_on_the_text_that_it_was_measured_on(folder, tmp_path):
+    """Nor is one that leaves the model alone; a text too short to be followed was not read."""
+    texts = {part: [folder / f"{part}{k}.txt" for k in range(2)] for part in PARTS}
+    (tmp_path / "short.txt").write_text("of fewer tokens. ")
+    measured = [*texts["calibration"], tmp_path / "short.txt"]
+    for name, how in (("default", []), ("forced", ["--rule", "hard-clip:0.5"])):
+        run = tmp_path / name
+        assert told("propose", folder / "model", "--text", *measured, *AIM, *how, "-o", run).code == 0
+        assert len(json.loads((run / "scales.json").read_text())["provenance"]["texts_sha256"]["calibration"]) == 2
+        for given in (["scales", "--scales", run / "scales.json"], [f"scales:{run / 'scales.json'}"]):
+            words = ["evaluate", folder / "model", "--lengths", "16", "--methods", *given, "--text"]
+            leak = disguised(texts["calibration"][1], "ids", tmp_path)
+            refused([*words, *texts["test"], leak], "same content", "fitted on or chosen")
+            assert told(*words, *texts["test"], tmp_path / "short.txt").code == 0
+
+
 def test_a_comparison_refuses_a_corpus_that_leaks(folder, tmp_path):
     for part in PARTS:
         (tmp_path / "data/mine" / part).mkdir(parents=True)

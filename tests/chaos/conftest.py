@@ -1,6 +1,5 @@
 """Kill a command again and again, resume it, and hold what it leaves against an uninterrupted run."""
 
-import hashlib
 import itertools
 import os
 import random
@@ -11,14 +10,9 @@ import time
 
 import pytest
 
-VOLATILE = {"manifest.json", ".lock"}  # times and process numbers are there, and only there
+from tests.chaos.small_runs import hashes
+
 CODE = "from mambascope.figures.cli import main; raise SystemExit(main())"
-
-
-def hashes(folder):
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in VOLATILE]
-    files = [path for path in files if not path.name.startswith("costs")]  # what clocks say, and only that
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def journal_of(folder):

@@ -1,6 +1,5 @@
 """Test ``mambascope.analysis.runs`` under kill -9, a full disk, and many starts at once."""
 
-import hashlib
 import os
 import random
 import subprocess
@@ -11,6 +10,7 @@ from collections import Counter
 import pytest
 
 from mambascope.analysis.runs import RunFolder, read_manifest
+from tests.chaos.small_runs import hashes
 
 CELLS, FILES = 40, 12
 
@@ -84,13 +84,6 @@ except MambascopeError as error:
 """
 
 
-def results(folder):
-    files = [
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in {"manifest.json", ".lock"}
-    ]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 def spawn(code, *arguments, **options):
     return subprocess.Popen([sys.executable, "-c", BARE + code, *map(str, arguments)], **options)
 
@@ -125,8 +118,8 @@ def test_killed_and_resumed_gives_the_same_files(tmp_path, seed):
     assert kills >= 12
     assert spawn(WORKER, folder, log, len(plan) + 4).wait(timeout=60) == 0
 
-    assert results(folder) == results(tmp_path / "calm")
-    assert len(results(folder)) == FILES + 1  # the journal too
+    assert hashes(folder) == hashes(tmp_path / "calm")
+    assert len(hashes(folder)) == FILES + 1  # the journal too
     assert read_manifest(folder).status == "finished"
     assert read_manifest(folder).outputs.keys() == read_manifest(tmp_path / "calm").outputs.keys()
     assert not list(folder.rglob("*mambascope-tmp*"))
@@ -169,7 +162,7 @@ def test_full_disk_then_resume(tmp_path, where):
     assert spawn(LIMITED, folder, "none").wait(timeout=60) == 0
     assert set(os.listdir(folder)) == expected | {"second.json"}
     assert spawn(LIMITED, tmp_path / "calm", "none").wait(timeout=60) == 0
-    assert results(folder) == results(tmp_path / "calm")
+    assert hashes(folder) == hashes(tmp_path / "calm")
 
 
 def test_torn_last_line_costs_one_cell(tmp_path):

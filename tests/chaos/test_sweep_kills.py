@@ -1,6 +1,5 @@
 """A sweep of 24 cells on one worker and two, of loky and of dask, killed or not: the same bytes in every file."""
 
-import hashlib
 import importlib.util
 import os
 import random
@@ -16,6 +15,7 @@ import pytest
 
 from mambascope.figures.cli import main
 from mambascope.spectra.zoo import text_files
+from tests.chaos.small_runs import hashes
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "spectra" / "tiny.py")
 tiny = importlib.util.module_from_spec(_spec)
@@ -33,13 +33,6 @@ seeds = [0, 1]
 length = "2T"
 steps = 1
 """
-
-
-def files_of(folder):
-    """Hashes of all files but those with times and process numbers."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in {"manifest.json", ".lock"}]
-    paths = [path for path in paths if not path.name.startswith("costs")]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def done(folder):
@@ -69,7 +62,7 @@ def expected(base, words):
     """What one worker leaves, in this process."""
     assert main(words("whole", "--jobs", "1")) == 0
     assert done(base / "whole") == 24
-    found = files_of(base / "whole")
+    found = hashes(base / "whole")
     assert len(found) == 24 + 4 + 8  # cells, fits, tables and what says how they were made
     return found
 
@@ -135,7 +128,7 @@ def test_two_workers_one_killed_then_the_parent_then_resumed(base, words, expect
     assert done(folder) >= 6
     assert not (folder / "tables/sweep.csv").exists()
     assert main(words(folder.name, "--jobs", "1")) == 0
-    assert files_of(folder) == expected
+    assert hashes(folder) == expected
 
 
 @proc
@@ -147,7 +140,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_were(base, w
         process.wait(timeout=240)
 
     folder = killed_on_the_way(base, words, "worker", how, 0)
-    assert files_of(folder) == expected
+    assert hashes(folder) == expected
 
 
 @pytest.mark.filterwarnings("ignore")  # of the cluster's own making
@@ -173,7 +166,7 @@ def test_a_dask_cluster_of_two_gives_the_same_bytes_also_when_a_worker_is_killed
             killer.start()
             assert main(words(folder, "--engine", engine)) == 0
             killer.join()
-            assert files_of(base / folder) == expected
+            assert hashes(base / folder) == expected
             if killed:
                 break
     assert killed
@@ -186,7 +179,7 @@ def test_an_array_of_jobs_in_one_folder(base, words, expected):
     assert [process.wait(timeout=240) for process in processes] == [0] * 2
     assert done(base / "array") == 1
     assert main(words("array", "--jobs", "1")) == 0
-    assert files_of(base / "array") == expected
+    assert hashes(base / "array") == expected
 
 
 @pytest.mark.soak
@@ -206,4 +199,4 @@ def test_killed_again_and_again(base, words, expected, jobs):
         process.wait()
     assert kills >= 15
     assert main(words(folder.name, "--jobs", jobs)) == 0
-    assert files_of(folder) == expected
+    assert hashes(folder) == expected

@@ -25,6 +25,10 @@ class HalvedSteps:
         """Return no source: it is ours."""
         return ()
 
+    def expected_tokens(self, _: Task) -> float:
+        """Return 0: nothing is read."""
+        return 0.0
+
     def fit(self, task: Task) -> Fitted:
         """Return the factor; nothing is read, so fitting costs no passes."""
         scales = scaling("dt", 0.5)

@@ -1,4 +1,4 @@
-"""What README says of adding a claim, a rule and a method is done to a copy of the packages, word for word, and works.
+"""What README says of adding a claim, a rule, a method and a layout is done to a copy, word for word, and works.
 
 Each is one file and one line: the file is put where README says, the line into the list that it names, and a command
 is run that uses it.
@@ -12,7 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -57,15 +59,16 @@ def add(copy, what):
     path.write_text(text, encoding="utf-8")
 
 
-def run(copy, *words):
+def run(copy, *words, code=0):
     env = os.environ | {"PYTHONPATH": str(copy.parent), "OMP_NUM_THREADS": "1"}
-    code = "import sys, mambascope.simulate as s; from mambascope.figures.cli import main; "
-    code += f"assert s.__file__.startswith({str(copy)!r}), s.__file__; sys.exit(main())"
+    env |= {"MAMBASCOPE_KERNELS": "off"}  # a copy has nothing compiled, and plain torch is there sooner
+    program = "import sys, mambascope.simulate as s; from mambascope.figures.cli import main; "
+    program += f"assert s.__file__.startswith({str(copy)!r}), s.__file__; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, cwd=copy.parent
+        [sys.executable, "-c", program, *words], env=env, capture_output=True, text=True, cwd=copy.parent
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout) if code == 0 else done.stderr
 
 
 def test_readme_names_every_example():
@@ -98,3 +101,28 @@ def test_a_method(copy, tmp_path):
     rows = run(copy, "evaluate", *where)["rows"]
     bits = {row["method"]: row["bits_per_token"] for row in rows if row["length"] == 256}
     assert bits["halved-steps"] != bits["none"]
+
+
+def test_a_layout(copy, tmp_path):
+    """A checkpoint in it is read, layer by layer by its true index, and what cannot be done with it says why."""
+    add(copy, "layout")
+    d_model, d_inner, d_state, rank = 8, 16, 4, 2
+    shapes = {
+        "in_proj.weight": (2 * d_inner, d_model), "conv1d.weight": (d_inner, 1, 4), "conv1d.bias": (d_inner,),
+        "x_proj.weight": (rank + 2 * d_state, d_inner), "dt_proj.weight": (d_inner, rank), "dt_proj.bias": (d_inner,),
+        "A_log": (d_inner, d_state), "D": (d_inner,), "out_proj.weight": (d_model, d_inner),
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    tensors = {f"blocks.{i}.ssm.{k}": rng.standard_normal(s, np.float32) for i in (0, 2) for k, s in shapes.items()}
+    model = tmp_path / "model"
+    model.mkdir()
+    save_file(tensors | {"blocks.1.attention.weight": np.zeros((8, 8), np.float32)}, model / "model.safetensors")
+    config = {"model_type": "alternating", "depth": 3, "width": d_model, "words": 64, "state": d_state, "rank": rank}
+    (model / "config.json").write_text(json.dumps(config))
+    rows = run(copy, "spectrum", str(model), "--json")["rows"]
+    medians = {row["layer"]: row["q50"] for row in rows}
+    expected = {i: np.median(np.exp(-np.exp(tensors[f"blocks.{i}.ssm.A_log"].astype(float)))) for i in (0, 2)}
+    assert medians == pytest.approx(expected, rel=1e-5)
+    for command in (["evaluate", "--lengths", "16"], ["diagnose"]):
+        told = run(copy, command[0], str(model), *command[1:], code=3)
+        assert "(Alternating)" in told

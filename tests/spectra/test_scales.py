@@ -1,15 +1,18 @@
 """Test ``mambascope.spectra.scales``: the algebra of the three kinds."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
+from mambascope.analysis.calibration.descent import LEAST, MOST
+from mambascope.analysis.shared_rules import LARGEST_POWER
 from mambascope.spectra.config import Config
 from mambascope.spectra.dynamics import Dynamics
 from mambascope.spectra.errors import ScaleError
-from mambascope.spectra.scales import Scales, scaling
+from mambascope.spectra.scales import RANGES, Scales, scaling
 
 MAMBA = Config("mamba", d_model=4, n_layer=2, vocab_size=8, d_inner=6, d_state=3, dt_rank=1)
 MAMBA2 = Config("mamba2", d_model=4, n_layer=2, vocab_size=8, d_inner=6, d_state=3, headdim=2)
@@ -130,11 +133,42 @@ def test_a_missing_file_is_refused(tmp_path):
         ("dt", [1.0, -1.0], "must be positive"),
         ("a", [1.0, float("inf")], "must be positive"),
         ("a_power", [1.0, float("nan")], "must be positive"),
+        ("a", [1.0, 1e-300], "factor 1e-300 of kind 'a' at (1,): must be positive and from 1.26e-29 to 7.92e+28"),
+        ("a_power", [200.0, 1.0], "factor 200.0 of kind 'a_power' at (0,): must be positive and from 0 to 128"),
     ],
 )
 def test_factors_that_do_not_fit_are_refused(kind, values, message):
-    with pytest.raises(ScaleError, match=message):
+    with pytest.raises(ScaleError, match=re.escape(message)):
         scaling(kind, values).check(MAMBA)
+
+
+@pytest.mark.parametrize("kind", ["a", "dt", "a_power"])
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_factor_may_go_as_far_as_float32_does(kind, end):
+    """At the ends of its range every product is a normal number and right; further out none is allowed."""
+    config = Config("mamba2", d_model=4, n_layer=1, vocab_size=8, d_inner=32, d_state=3, headdim=2)
+    s, further = RANGES[kind][end], (0.5, 2.0)[end] * RANGES[kind][end] or -1e-300
+    reach = (1.0, 1.4) if kind == "a_power" else (1e-4, 1e4)
+    d = Dynamics(*(sign * torch.logspace(*np.log10(reach), 16) for sign in (1, -1, 1)))
+
+    def products(factor, dtype):
+        d_ = Dynamics(d.dt.to(dtype), d.A.to(dtype), d.gain.to(dtype))
+        found = scaling(kind, factor)(0, 0, d_)
+        return (found.dt[:, None] * found.A).double()
+
+    exact = products(s, torch.float64)
+    found = products(scaling(kind, s).check(config).factors[0].values, torch.float32)
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+    assert float(found.abs().min()) >= np.finfo(np.float32).tiny
+    with pytest.raises(ScaleError, match=r"must be positive and from .* to .*; outside, .* float32: take one nearer"):
+        scaling(kind, further).check(config)
+
+
+def test_what_calibrations_may_reach_is_in_range():
+    for kind, (least, most, _) in RANGES.items():
+        base = LARGEST_POWER if kind == "a_power" else 1e9  # horizons of 1e9 T are the furthest seen
+        assert least <= LEAST / base
+        assert most >= MOST[kind] * base
 
 
 def test_an_unknown_kind_or_onset_is_refused():

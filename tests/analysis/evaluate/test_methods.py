@@ -141,7 +141,7 @@ def test_what_methods_need_is_said(make_model, make_config):
     check_methods(["none", "constant:2", "spectrum", "constant:a_power:0.5", "rule:hard-clip:4"], make_config("mamba"))
     with pytest.raises(RefusedInputError, match="above 0"):
         check_methods(["constant:-1"], make_config("mamba"))
-    with pytest.raises(ScaleError, match="fit float32"):
+    with pytest.raises(ScaleError, match=r"from 1\.26e-29 to"):
         check_methods(["constant:1e300"], make_config("mamba"))
     with pytest.raises(TextError, match="twice the training length"):
         evaluation(make_model("mamba"), train_length=400).run(["spectrum"])

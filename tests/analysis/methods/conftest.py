@@ -15,9 +15,9 @@ tiny = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tiny)
 
 
-def task_of(arch="mamba2", lengths=(16, 64, 128), **changes):
+def task_of(arch="mamba2", lengths=(16, 64, 128), tokens=300, **changes):
     rng = np.random.default_rng(0)
-    sets = ([Document(f"{role}{k}", rng.integers(0, 50, 300)) for k in range(2)] for role in range(3))
+    sets = ([Document(f"{role}{k}", rng.integers(0, 50, tokens)) for k in range(2)] for role in range(3))
     usual = {"train_length": 16, "lengths": lengths, "fit_length": 32, "steps": 1}
     return Task(tiny.tiny_model(arch), Texts(*map(tuple, sets)), **(usual | changes))
 

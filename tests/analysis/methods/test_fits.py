@@ -5,7 +5,7 @@ import pytest
 
 from mambascope.analysis.calibration import calibrate
 from mambascope.analysis.evaluate.bits import token_bits
-from mambascope.analysis.methods import Fitted, find_method, fit
+from mambascope.analysis.methods import SETS, Fitted, find_method, fit
 from mambascope.analysis.methods.constants import GRIDS, coarse, near
 from mambascope.analysis.proposal import propose_for
 from mambascope.analysis.runs import RunFolder
@@ -18,6 +18,17 @@ def test_constants_are_single_factors_of_their_kind(make_task):
         (factor,) = fit(find_method(f"constant:{kind}:3"), make_task()).scales.factors
         assert (factor.kind, factor.granularity, float(factor.values)) == (kind, "model", 3.0)
     assert fit(find_method("none"), make_task()).scales is None
+
+
+@pytest.mark.parametrize("name", [*SETS["all"], "rule:hard-clip"])
+def test_what_a_fit_reads_is_foreseen(make_task, name):
+    """Within 15 %: how far a search or a look goes is not known before."""
+    ticked, method = [], find_method(name)
+    task = make_task(tokens=2000, tick=ticked.append)
+    expected = method.expected_tokens(task)
+    found = method.fit(task)
+    assert expected == pytest.approx(found.passes * task.fit_length, rel=0.15)
+    assert expected == pytest.approx(sum(ticked), rel=0.15)
 
 
 @pytest.mark.parametrize("kind", ["a", "a_power", "dt"])

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from mambascope.spectra.checkpoint import Checkpoint, open_checkpoint
 from mambascope.spectra.errors import CheckpointError
 from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint, open_any
-from mambascope.spectra.foreign.families import parse_foreign
+from mambascope.spectra.foreign.families import FAMILY_ARCHITECTURES, parse_foreign
 from mambascope.spectra.foreign.measures import foreign_spectrum
 from mambascope.spectra.foreign.refusals import ForeignModelError, NoStaticSpectrumError
 from mambascope.spectra.loading import load
@@ -37,6 +37,7 @@ def test_the_spectrum_is_that_of_the_tensors_in_the_file(tmp_path, family, shard
     assert isinstance(checkpoint, ForeignCheckpoint)
     found = foreign_spectrum(checkpoint)
     assert found.layers == checkpoint.layers == written.LAYERS[family]
+    assert checkpoint.config.arch == FAMILY_ARCHITECTURES[family]
     assert [row["layer"] for row in found.rows()] == list(written.LAYERS[family])
     for k, layer in enumerate(written.LAYERS[family]):
         prefix = written.mixer_prefix(family, layer)
