@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from mambascope.spectra.errors import is_lack_of_memory
 from mambascope.spectra.scan import prepare
 from tests.benchmarks import tasks
 from tests.benchmarks.peers import PEERS, AbsentError
@@ -140,7 +141,7 @@ def main():
         try:
             say(runner.run(line.strip()))
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            if isinstance(error, RuntimeError) and not is_lack_of_memory(error):
                 raise
             say({"error": f"out of memory ({error})"})
 
