@@ -44,6 +44,7 @@ def test_paths_named_in_the_readme_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:spectra|simulate|analysis|figures|tests)/[\w./]+)`", text))
     to_be_added = {"simulate/claims/mean_square.py", "analysis/third_clip.py", "analysis/methods/halved_steps.py"}
+    to_be_added |= {"spectra/foreign/alternating.py"}
     assert named >= to_be_added  # the examples of what to add
     places = (lambda name: ROOT / name, lambda name: ROOT / "tests" / f"{name}.py")  # the promises name tests like that
     assert sorted(n for n in named - to_be_added if not any(place(n).exists() for place in places)) == []

@@ -80,14 +80,10 @@ PROMISES = (
     Promise(
         4,
         "kill -9 at any instant costs at most the running step; the same command ends with the same bytes",
-        "300 kills of ten commands at random instants, up to 460 of processes of report, calibrate, verify, "
+        "360 kills of twelve commands at random instants, up to 460 of processes of report, calibrate, verify, "
         "simulate, compare and sweep, up to 195 of a bare run folder: 0 lost",
         (
             f"{CHAOS}/test_kills_of_every_command.py::test_killed_at_random_instants",
-            f"{CHAOS}/test_report_kills.py::test_a_killed_report_ends_up_the_same",
-            f"{CHAOS}/test_calibrate_kills.py::test_a_killed_calibration_ends_up_the_same",
-            f"{CHAOS}/test_verify_kills.py::test_a_killed_verification_ends_up_the_same",
-            f"{CHAOS}/test_verify_kills.py::test_a_killed_simulation_ends_up_the_same",
             f"{CHAOS}/test_compare_kills.py::test_a_killed_comparison_ends_up_the_same",
             f"{CHAOS}/test_sweep_kills.py::test_two_workers_one_killed_then_the_parent_then_resumed",
             f"{CHAOS}/test_run_folder_kills.py::test_killed_and_resumed_gives_the_same_files",

@@ -14,14 +14,9 @@ _spec.loader.exec_module(tiny)
 pytestmark = pytest.mark.timeout(7200)  # of the long forms
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
-    ("method", "arch", "kills"),
-    [
-        ("spsa", "mamba2", 2),
-        pytest.param("spsa", "mamba2", 50, marks=pytest.mark.soak),
-        pytest.param("backprop", "mamba", 50, marks=pytest.mark.soak),
-        pytest.param("spsa-released", "mamba2", 20, marks=pytest.mark.soak),
-    ],
+    ("method", "arch", "kills"), [("spsa", "mamba2", 50), ("backprop", "mamba", 50), ("spsa-released", "mamba2", 20)]
 )
 def test_a_killed_calibration_ends_up_the_same(tmp_path, kill_and_resume, method, arch, kills):
     tiny.save_tiny(tmp_path / "model", arch)

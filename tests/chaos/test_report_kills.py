@@ -14,8 +14,8 @@ _spec.loader.exec_module(tiny)
 pytestmark = pytest.mark.timeout(7200)  # of the long forms
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.soak)])
-def test_a_killed_report_ends_up_the_same(tmp_path, kill_and_resume, kills):
+@pytest.mark.soak
+def test_a_killed_report_ends_up_the_same(tmp_path, kill_and_resume):
     """With a forecast, the table of rules and a calibration of a few steps: this random model leaves its range."""
     tiny.save_tiny(tmp_path / "model", "mamba2")
     words = ["report", tmp_path / "model", "--no-theory", "--target-length", "256", "--calibration-steps", "3"]
@@ -25,7 +25,7 @@ def test_a_killed_report_ends_up_the_same(tmp_path, kill_and_resume, kills):
             copy = tmp_path / f"{role}{k}.txt"
             copy.write_bytes(path.read_bytes()[:1500])
             words.append(copy)
-    kill_and_resume(words, kills, files=66)
+    kill_and_resume(words, 40, files=66)
     cells = (tmp_path / "killed/journal.jsonl").read_text()
     assert cells.index("/forecast") < cells.index("/diagnosis") < cells.index("/bits-none")
     assert all(part in cells for part in ("/rule-scores/validation/soft-clip", "/calibration/3", "/bits-calibrated"))

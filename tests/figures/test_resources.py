@@ -139,9 +139,9 @@ print(json.dumps([needs[0], held_bytes("VmHWM") - held_bytes("RssFile") - begun[
 @pytest.mark.parametrize(
     ("width", "ssm_cfg", "words"),
     [
-        (512, {"layer": "Mamba2"}, ["norms", "--lengths", "4k", "--threads", "1"]),
+        (384, {"layer": "Mamba2"}, ["norms", "--lengths", "4k", "--threads", "1"]),
         (256, {}, ["norms", "--lengths", "4k", "--threads", "2"]),  # small enough for two threads to share the layers
-        (512, {}, ["evaluate", "--lengths", "1k", "--methods", "none,longmamba:bound", "--threads", "1"]),
+        (384, {}, ["evaluate", "--lengths", "1k", "--methods", "none,longmamba:bound", "--threads", "1"]),
     ],
     ids=["norms-mamba2", "norms-mamba-in-threads", "evaluate-mamba"],
 )

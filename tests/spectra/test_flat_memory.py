@@ -44,7 +44,7 @@ def growth_mb(model, text, length, command):
 @pytest.mark.parametrize(
     ("command", "shorter", "longer"),
     [
-        ("norms", 16_384, 65_536),
+        ("norms", 8192, 32_768),
         pytest.param("norms", 65_536, 2**20, marks=pytest.mark.soak),
         pytest.param("evaluate", 65_536, 2**20, marks=pytest.mark.soak),
     ],
