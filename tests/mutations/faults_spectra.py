@@ -171,7 +171,7 @@ FAULTS = table(
     (
         "model-kept-of-the-short-sequence",
         "spectra/block.py",
-        "kept.gather(1, chosen)",
+        "self.kept.gather(1, chosen)",
         "chosen",
         "kept tokens are numbered among those that were left",
         f"{PROMPT}::test_tokens_that_end_are_told_in_positions_of_the_block",
