@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import secrets
 import signal
 import stat
 from collections.abc import Generator
@@ -19,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mambascope.spectra.errors import MambascopeError, RefusedInputError
+from mambascope.spectra.temporary import temporary_beside
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
-TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{16}\.mambascope-tmp(\.[^.]*)?$", re.DOTALL)
-"""Names that only this module gives; what a killed process left behind is known by it."""
 
 
 class StorageError(MambascopeError):
@@ -126,7 +124,7 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     with suppress(OSError):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise RefusedInputError(f"{path}: is not an ordinary file; give the name of a file to write")
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.mambascope-tmp{target.suffix[:20]}")
+    temporary = temporary_beside(target)
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield temporary

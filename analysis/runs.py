@@ -19,8 +19,9 @@ from typing import Any, Self
 import msgspec
 
 from mambascope.spectra.errors import MambascopeError
+from mambascope.spectra.temporary import TEMPORARY
 
-from .atomic import TEMPORARY, StorageError, json_bytes, sync_folder, write_json
+from .atomic import StorageError, json_bytes, sync_folder, write_json
 from .journal import Journal
 from .manifest import (
     JOURNAL,

@@ -24,8 +24,10 @@ import msgspec
 import numpy as np
 import safetensors.numpy
 
+from mambascope.spectra.temporary import TEMPORARY
+
 from .arrays import Arrays
-from .atomic import TEMPORARY, StorageError, json_bytes, sync_folder, write_bytes, write_json
+from .atomic import StorageError, json_bytes, sync_folder, write_bytes, write_json
 from .engine_each import Failure
 from .methods import Fitted
 from .sweep_keys import key_of

@@ -21,6 +21,7 @@ import torch
 from .config import Config
 from .errors import CheckpointError
 from .layouts import Layout, config_json, expected_tensors, layout_name
+from .temporary import temporary_beside
 from .tensor_files import DTYPE_NAMES
 from .tensor_source import TensorEntry
 
@@ -199,20 +200,19 @@ def _json_bytes(values: Mapping[str, Any]) -> bytes:
 
 def _write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     """Write a file under a passing name, force it to the disk, then give it its name in one step."""
-    descriptor, passing = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    passing = temporary_beside(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with passing.open("xb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-        _name(Path(passing), path)
+        _name(passing, path)
     except BaseException:
-        Path(passing).unlink(missing_ok=True)
+        passing.unlink(missing_ok=True)
         raise
 
 
 def _name(passing: Path, path: Path) -> None:
-    passing.chmod(0o644)  # mkstemp's 0600 would shut out whoever else may read the folder
     passing.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

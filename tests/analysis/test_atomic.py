@@ -12,7 +12,6 @@ import sys
 import pytest
 
 from mambascope.analysis.atomic import (
-    TEMPORARY,
     NotFiniteError,
     StorageError,
     ignore_file_size_signal,
@@ -23,6 +22,7 @@ from mambascope.analysis.atomic import (
     write_text,
 )
 from mambascope.spectra.errors import MambascopeError, RefusedInputError
+from mambascope.spectra.temporary import TEMPORARY
 
 LIMITED = """
 import resource, signal, sys

@@ -19,6 +19,14 @@ MET_THE_HARNESS = 99
 """Exit code of a child whose signal came outside of the command, where the command could not answer it."""
 
 
+class _EarlyError(BaseException):
+    """SIGTERM before the command listens to it, which would end a process without a word."""
+
+
+def _early(*_):
+    raise _EarlyError
+
+
 def start(words, told):
     """Run a command in a child whose stderr goes into a file; return the child's number."""
     sys.stdout.flush()
@@ -34,10 +42,12 @@ def start(words, told):
     try:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - ends with the process
         sys.stderr = open(told, "w", buffering=1)  # noqa: SIM115
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _early)
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
         code = main([str(word) for word in words])
         sys.stderr.flush()
+    except _EarlyError:
+        code = MET_THE_HARNESS
     except KeyboardInterrupt as stop:
         files = {frame.filename for frame in traceback.extract_tb(stop.__traceback__)}
         code = 70 if files - {__file__} else MET_THE_HARNESS
