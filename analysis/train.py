@@ -287,10 +287,10 @@ def _train_stage(model: Model, recipe: Recipe, corpus: Corpus, checkpoint: Path)
             optimiser.step()
         if step + 1 < recipe.steps:
             ahead = _batch(corpus, task, recipe, step + 1)  # while a GPU is at work
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps:
-            _save(checkpoint, model, optimisers, step + 1)
         bits, digit_bits = (told.double() / math.log(2)).tolist()
         yield TrainStep(step + 1, bits, float(norm), None if task is None else digit_bits)
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps:  # behind what the caller writes of the step
+            _save(checkpoint, model, optimisers, step + 1)
 
 
 def _batch(corpus: Corpus, task: PasskeyTask | None, recipe: Recipe, step: int) -> tuple[Tensor, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mambascope.analysis.journal import Journal
 from mambascope.analysis.recipe import RateInit, Recipe, read_recipe
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.train import (
@@ -69,6 +70,28 @@ def test_a_trained_folder_is_a_checkpoint(tmp_path):
         data = (tmp_path / folder / "model/model.safetensors").read_bytes()
         hashes.add(hashlib.sha256(data).hexdigest())
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("lost", ["1", "3"])
+def test_a_step_that_was_not_written_down_is_taken_again(tmp_path, monkeypatch, lost):
+    """The state behind a step is stored after its line, so that no kill between the two loses the line."""
+    plan, texts, append = recipe(steps=3), read_corpus(text_files("calibration")[:1], [recipe(steps=3)]), Journal.append
+
+    def killed(self, kind, key, value):
+        if key == lost:
+            raise KeyboardInterrupt
+        append(self, kind, key, value)
+
+    def run(folder):
+        with RunFolder.open(folder, command={"t": 1}, seed=0) as opened:
+            train_in_folder(plan, texts, opened, lambda _: None)
+        return (folder / "journal.jsonl").read_bytes(), (folder / "model/model.safetensors").read_bytes()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "stopped")
+    assert run(tmp_path / "stopped") == run(tmp_path / "calm")
 
 
 @pytest.mark.parametrize("arch", ["mamba", "mamba2"])
