@@ -13,9 +13,10 @@ from .compare_keys import PasskeyAsk, does_the_task
 from .methods import Method, Task, find_method
 from .methods.constants import BestConstant
 from .methods.method import OwnSetup
-from .methods.plain import FRESH
+from .methods.plain import FRESH, FromFile
 from .runs import RunFolder
 from .study import Texts
+from .texts import refuse_fitted_on
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ComparePlan:
 
         Raises:
             RefusedInputError: a length below T, windows too short to calibrate on, or a document that is both
-                calibration and test text.
+                calibration and test text, for a method or for a file of scales.
         """
         if min(self.lengths) < self.train_length:
             raise RefusedInputError(
@@ -83,6 +84,9 @@ class ComparePlan:
         tests = tuple(d for each in self.corpora.values() for d in each.test)
         Texts(base.calibration, base.validation, tests).check()
         methods = with_needed(self.methods, self.reference)
+        for method in methods:
+            if isinstance(method, FromFile):
+                refuse_fitted_on(method.path, tests)
         return replace(self, methods=methods, lengths=tuple(sorted(self.lengths)))
 
     def task(self) -> Task:

@@ -199,8 +199,14 @@ def longbench_work(methods: Sequence[Method], job: LongBenchJob) -> Work:
         The work, as if every answer were of the task's limit.
     """
     longest = max(len(prompt.ids) for asked in job.asked for prompt in asked.prompts)
-    step = STEP_TOKENS * (1 + (job.rows - 1) * ROW_SHARE[job.fits.model.config.arch]) / job.rows
-    each = job.prompt_tokens() + step * job.answer_tokens()
-    tokens = job.fit_tokens(methods) + len(methods) * each
+    model = job.fits.model
+
+    def step(method: Method) -> float:
+        one_by_one = model.dtype.itemsize < 4 or isinstance(method, DeciMamba | LongMamba)  # as in ``side_by_side``
+        rows = 1 if one_by_one else job.rows
+        return STEP_TOKENS * (1 + (rows - 1) * ROW_SHARE[model.config.arch]) / rows
+
+    asked = sum(job.prompt_tokens() + step(method) * job.answer_tokens() for method in methods)
+    tokens = job.fit_tokens(methods) + asked
     found = methods_work(methods, tokens, 1, [longest], job.fits.train_length, job.fits.fit_length)
     return replace(found, states=max(found.states, _ANSWER_STATES * job.rows))

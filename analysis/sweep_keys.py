@@ -24,7 +24,7 @@ from .manifest import sha256_of
 from .methods import Method
 from .methods.plain import FromFile
 from .sweep_cells import READS_NO_TEXT, Cell, SweepCorpus, SweepJob, located, scored_documents
-from .texts import Texts
+from .texts import Texts, refuse_fitted_on
 
 FORMAT = 1
 """Of a cell's facts and result. To be raised when the same facts no longer give the same numbers."""
@@ -60,10 +60,14 @@ class SweepFacts:
         self.documents = cache(self._documents)
         self._tokenizer = cache(self._tokenizer_hash)
         self._files = cache(sha256_of)
+        self._refuse_fitted_on = cache(
+            lambda path, model, corpus: refuse_fitted_on(path, self.documents(model, corpus, "test"))
+        )
         self.fit = cache(self._fit)
         """What the fit of a cell's method depends on; None where fitting reads no text and is done with the cell."""
         self.cell = cache(self._cell)
-        """What a cell depends on; refused where one of its texts is among those that its method is fitted on."""
+        """What a cell depends on; refused where one of its texts is among those that its method or its file of
+        scales was fitted on."""
 
     def _checkpoint(self, model: str) -> Checkpoint:
         return open_checkpoint(self.job.model(model).source)
@@ -130,15 +134,17 @@ class SweepFacts:
         return Texts(calibration, validation, ())
 
     def _cell(self, cell: Cell) -> Facts:
-        job, fit = self.job, self.fit(cell)
+        job, fit, method = self.job, self.fit(cell), self.job.method(cell.method)
         scored = self.documents(cell.model, cell.corpus, "test")
         if fit is not None:
             texts = self.fit_texts(cell.model)
             Texts(texts.calibration, texts.validation, scored).check()
+        if isinstance(method, FromFile):
+            self._refuse_fitted_on(method.path, cell.model, cell.corpus)
         common: Facts = {
             "what": cell.task,
             **self._of_model(cell.model),
-            **self._of_method(job.method(cell.method)),
+            **self._of_method(method),
             "length": cell.length,
             "seed": cell.seed,
             "fit": None if fit is None else key_of(fit),

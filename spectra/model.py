@@ -24,6 +24,7 @@ from .mamba2 import Mamba2
 from .pipeline import passed_on, shares, threads_for
 from .rmsnorm import RMSNorm
 from .scales import Scales
+from .scan.choice import in_forward_mode
 from .state import LayerState, StreamState
 
 BLOCK_TOKENS = {"cpu": 512, "cuda": 16384}
@@ -181,10 +182,12 @@ class Model(nn.Module):
         changes = () if intervention is None else intervention.boundaries()
         cuts = sorted({*changes, *(cut for observer in observers for cut in observer.boundaries())})
         for piece in [tokens] if isinstance(tokens, Tensor | np.ndarray) else tokens:
+            if not piece.shape[1]:
+                continue
             state = self.zero_state(piece.shape[0]) if state is None else state
             longest = block_length or max(SHORTEST_BLOCK, BLOCK_TOKENS[self.device.type] // max(1, piece.shape[0]))
             if at_once:
-                longest = max(1, piece.shape[1])
+                longest = piece.shape[1]
             parts = self._cut(piece, state.position, () if at_once else cuts, longest)
             threads = self._threads(piece, longest, intervention)
             run = partial(self._in_threads, threads) if threads > 1 else self._in_order
@@ -203,11 +206,14 @@ class Model(nn.Module):
             first += size
 
     def _threads(self, piece: Tokens, longest: int, intervention: Intervention | None) -> int:
-        """Among how many threads the layers are shared; a rule that may remember what it saw is asked in order."""
+        """Among how many threads the layers are shared; rules that may remember and hooks are asked in order."""
         shared = (
-            self.device.type == "cpu"
+            piece.shape[1] > longest  # first, as every single step asks
+            and self.device.type == "cpu"
             and not torch.is_grad_enabled()
+            and not (in_forward_mode() or torch.is_autocast_enabled("cpu"))  # of which other threads know nothing
             and (intervention is None or isinstance(intervention, Scales))
+            and not any(part._forward_hooks or part._forward_pre_hooks for part in self.modules())
         )
         threads = threads_for(self.config, piece.shape[0] * longest) if shared else 1
         return threads if piece.shape[1] > threads * longest else 1

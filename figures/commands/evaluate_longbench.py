@@ -132,8 +132,8 @@ def _refuse(args: argparse.Namespace, methods: list[str]) -> None:
         raise RefusedInputError("--text is for --task perplexity; give LongBench's files with --data")
     if args.batch is not None and args.batch > 1 and args.dtype in {"float16", "bfloat16"}:
         raise RefusedInputError(
-            f"--batch {args.batch}: in {args.dtype} nearly every token is so close to another that its answer would "
-            "depend on the batch; leave it out, or give --dtype float32"
+            f"--batch {args.batch}: in {args.dtype} nearly every token is so close to another that a batch would "
+            "decide between them, so answers are written one at a time; leave it out, or give --dtype float32"
         )
     if args.starts != 1 or args.same_documents:
         raise RefusedInputError("--starts and --same-documents are for --task perplexity")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from ..arguments import length
 from ..console import print_json, print_table, print_wrapped, progress, say
 
 if TYPE_CHECKING:
+    from mambascope.analysis.methods import Method
     from mambascope.analysis.passkey.evaluation import PasskeyFound, PasskeyJob
 
     from ..sources import Source
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
     command |= {name: getattr(args, name) for name in OPTIONS if name != "noise"}
     command |= {"batch": args.batch, "calibrate_at": args.calibrate_at, "seed": args.seed}
     # no methods: a folder takes more of them later, and what it has is not computed again
-    job = _job(source, args, files)
+    job = _job(source, args, files, methods)
     planned = job.planned_tokens(methods)
     batch = args.batch or (BATCH if pick_device(args.device).type == "cpu" else BATCH_ON_GPU)
     work = methods_work(methods, planned, batch, args.lengths, T, args.calibrate_at)
@@ -154,16 +156,19 @@ def _refuse(args: argparse.Namespace, methods: list[str]) -> None:
         raise RefusedInputError("--rates 0: expected numbers above 0")
 
 
-def _job(source: Source, args: argparse.Namespace, files: dict[str, list[Path]]) -> PasskeyJob:
+def _job(
+    source: Source, args: argparse.Namespace, files: dict[str, list[Path]], methods: Sequence[Method]
+) -> PasskeyJob:
     """Read the texts; the model is one without weights as yet, and there is no run folder."""
     from mambascope.analysis.calibration.plan import TIMES
     from mambascope.analysis.methods.on_passkey import PasskeyFits
+    from mambascope.analysis.methods.plain import FromFile
     from mambascope.analysis.passkey.answers import decoder_of
     from mambascope.analysis.passkey.evaluation import PasskeyJob
     from mambascope.analysis.passkey.grid import PasskeyPlan
     from mambascope.analysis.passkey.problem import PasskeyTexts
     from mambascope.analysis.passkey.task import PasskeyTask
-    from mambascope.analysis.study import Texts
+    from mambascope.analysis.texts import Texts, refuse_fitted_on
     from mambascope.spectra.loading import encoder_of
 
     from ..resources import shape_of
@@ -174,6 +179,9 @@ def _job(source: Source, args: argparse.Namespace, files: dict[str, list[Path]])
     sets = {role: documents(source, files[role], args) for role in ("calibration", "validation", "noise")}
     test = () if args.keys == "validation" and not args.noise else sets["noise"]
     texts = Texts(sets["calibration"], sets["validation"], test).check()
+    for method in methods:
+        if isinstance(method, FromFile):
+            refuse_fitted_on(method.path, texts.test)
 
     def task(role: str, part: str) -> PasskeyTask:
         return PasskeyTask.of_texts(map(Path.read_bytes, files[role]), encode, part=part, seed=args.seed)

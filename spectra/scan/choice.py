@@ -91,11 +91,11 @@ def _name(dtype: torch.dtype) -> str:
 
 def runs_compiled(x: Tensor) -> bool:
     """Return whether compiled CPU code can and may work on a tensor."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not switched_off() and not _forward_mode()
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not switched_off() and not in_forward_mode()
 
 
-def _forward_mode() -> bool:
-    """Whether forward-mode derivatives are followed: our loops have none, and would drop them without a word."""
+def in_forward_mode() -> bool:
+    """Return whether forward-mode derivatives are followed: our loops, and other threads, would drop them silently."""
     return getattr(forward_ad, "_current_level", -1) >= 0  # what dual_level() itself asks
 
 
@@ -111,7 +111,7 @@ def engine_of(arch: Arch, x: Tensor, B: Tensor, tensors: Iterable[Tensor]) -> En
     Returns:
         The engine for this device, dtype and size.
     """
-    if _forward_mode():
+    if in_forward_mode():
         return Engine("blocked", "forward-mode derivatives are for plain torch")
     chosen = choose(arch, x.device, x.dtype, gradient=x.device.type == "cuda" and needs_gradient(tensors))
     if chosen.name == "official" and not cuda.fits(arch, x, B):

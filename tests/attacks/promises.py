@@ -200,12 +200,13 @@ PROMISES = (
     Promise(
         13,
         "The same content as calibration, validation or test text twice is refused, under whatever name or form",
-        "5 commands, 6 pairs of roles, 3 disguises",
+        "6 commands, 6 pairs of roles, 3 disguises",
         (
             f"{ATTACKS}/test_leakage.py::test_the_same_content_in_two_roles_is_refused",
             f"{ATTACKS}/test_leakage.py::test_one_text_given_twice_is_not_two_texts",
             f"{ATTACKS}/test_leakage.py::test_a_proposal_is_not_scored_on_the_text_that_it_was_measured_on",
             f"{ATTACKS}/test_leakage.py::test_a_comparison_refuses_a_corpus_that_leaks",
+            f"{ATTACKS}/test_leakage.py::test_no_command_scores_scales_on_the_text_that_they_were_made_from",
         ),
     ),
     Promise(

@@ -110,3 +110,29 @@ def test_a_comparison_refuses_a_corpus_that_leaks(folder, tmp_path):
     shutil.copy(folder / "test1.txt", tmp_path / "data/mine/calibration/z.txt")
     refused([*words, "-o", tmp_path / "run"], "same content")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["compare", "sweep", "passkey"])
+def test_no_command_scores_scales_on_the_text_that_they_were_made_from(folder, tmp_path, command):
+    """Whatever takes a file of scales as a method."""
+    data = tmp_path / "data/mine"
+    for part in PARTS:
+        (data / part).mkdir(parents=True)
+        for k in range(2):
+            shutil.copy(folder / f"{part}{k}.txt", data / part)
+    made = told("propose", folder / "model", "--text", folder / "test1.txt", *AIM, "-o", tmp_path / "made")
+    assert made.code == 0
+    scales = f"scales:{tmp_path / 'made/scales.json'}"
+    plan = f'models = ["{folder / "model"}"]\nlengths = [16]\nmethods = ["{scales}"]\ncorpora = ["mine"]\n'
+    (tmp_path / "plan.toml").write_text(plan + 'data = "data"\n')
+    words = {
+        "compare": ["compare", folder / "model", "--data", tmp_path / "data", "--corpora", "mine", "--lengths", "16,64",
+                    "--methods", scales, "--calibrate-at", "64", "--passkey-examples", "0", "--jobs", "1"],
+        "sweep": ["sweep", tmp_path / "plan.toml"],
+        "passkey": ["evaluate", folder / "model", "--task", "passkey", "--lengths", "256", "--methods", scales,
+                    "--examples", "1", "--noise", *sorted((data / "test").iterdir())],
+    }[command]  # fmt: skip
+    refused([*words, "-o", tmp_path / "run"], "same content", "fitted on or chosen")
+    assert not list((tmp_path / "run").glob("cells/*"))
+    (data / "test/test1.txt").write_text("another text, of which the scales know nothing. " * 9)
+    assert told(*words, "--dry-run").code == 0

@@ -153,6 +153,14 @@ FAULTS = table(
         f"{PIPELINE}::test_shares_are_whole_and_even",
     ),
     (
+        "pipeline-forward-mode-forgotten",
+        "spectra/model.py",
+        "not in_forward_mode()",
+        "not torch.is_grad_enabled()",
+        "layers in threads drop forward-mode derivatives",
+        f"{PIPELINE}::test_forward_mode_derivatives_are_those_of_one_thread",
+    ),
+    (
         "pipeline-mode-of-the-thread",
         "spectra/pipeline.py",
         "torch.set_grad_enabled(grad)",

@@ -1,7 +1,9 @@
 """Test ``mambascope.spectra.pipeline`` and the stream through it: threads change no bit and no order."""
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -219,4 +221,98 @@ def test_a_bad_token_far_on_is_refused_where_it_stands(threads):
     seen = []
     with pytest.raises(TextError), torch.no_grad():
         seen.extend(block.start for block in model.stream(text, block_length=BLOCK))
+    assert seen == list(range(0, 150 - BLOCK, BLOCK))  # all blocks before its own
     assert not running()
+
+
+def test_what_cannot_be_read_is_told_behind_what_could():
+    def jobs():
+        yield from range(3)
+        raise ValueError("the fourth")
+
+    found = []
+    with pytest.raises(ValueError, match="the fourth"):
+        found.extend(passed_on(jobs(), [lambda job: job] * 2))
+    assert found == [0, 1, 2]
+    assert not running()
+
+
+class Jobs:
+    """Nine numbers; ``run`` may be what reads them, so that each holds the other until the collector comes."""
+
+    def __iter__(self):
+        return iter(range(9))
+
+
+def test_a_forgotten_run_may_be_ended_by_a_thread_of_its_own():
+    """The collector runs in any thread, here in one that the thread behind it waits for."""
+    forgotten, collected = threading.Event(), threading.Event()
+
+    def collects(job):
+        if job == 2:
+            forgotten.wait()
+            gc.collect()
+            collected.set()
+        return job
+
+    jobs = Jobs()
+    jobs.run = passed_on(jobs, [collects, lambda job: job])
+    assert next(jobs.run) == 0
+    gone = weakref.ref(jobs)
+    del jobs
+    forgotten.set()
+    assert collected.wait(20)
+    assert gone() is None
+    for thread in running():
+        thread.join(20)
+    assert not running()
+
+
+@pytest.mark.parametrize("pre", [False, True])
+def test_hooks_are_asked_in_order(threads, monkeypatch, pre):
+    """On the model, whose call the threads do without, and on a layer's part, which they would ask side by side."""
+    model, pieces, asked = tiny_model("mamba"), used(monkeypatch), []
+    layers = model.layers()
+    threads(2)
+    for part, name in ((model, "model"), (layers[0].mixer, 0), (layers[-1].norm, -1)):
+        hook = part.register_forward_pre_hook if pre else part.register_forward_hook
+        handle = hook(lambda *_, name=name: asked.append(name))
+        everything(model)
+        handle.remove()
+        assert asked == [name] * len(asked)
+        assert len(asked) >= LENGTH // BLOCK
+        asked.clear()
+    assert not pieces
+
+
+def test_autocast_holds_for_every_block(threads, monkeypatch):
+    model, pieces = tiny_model("mamba2"), used(monkeypatch)
+    threads(2)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        list(model.stream(ids(), block_length=BLOCK))
+    assert not pieces
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_forward_mode_derivatives_are_those_of_one_thread(threads):
+    model = tiny_model("mamba2")
+
+    def total(factor):
+        blocks = model.stream(ids(), intervention=scaling("a", factor), block_length=BLOCK)
+        return sum(block.logits().square().mean() for block in blocks)
+
+    found = []
+    for count in (1, 2):
+        threads(count)
+        with torch.no_grad():
+            found.append(torch.func.jvp(total, (torch.ones(()),), (torch.ones(()),))[1])
+    assert found[0] == found[1] != 0
+
+
+def test_a_piece_without_tokens_says_nothing_of_rows():
+    model = tiny_model("mamba2")
+    with torch.no_grad():
+        (block,) = model.stream(iter([ids(1, 0), ids(2, 9)]))
+        (alone,) = model.stream(ids(2, 9))
+    assert torch.equal(block.hidden, alone.hidden)
+    assert block.state.layers[0].ssm.shape[0] == 2

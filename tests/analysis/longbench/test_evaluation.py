@@ -15,10 +15,12 @@ from mambascope.analysis.longbench.samples import read_samples
 from mambascope.analysis.longbench.tasks import TASKS
 from mambascope.analysis.methods import Task, chosen_methods
 from mambascope.analysis.passkey.answers import decode_bytes
+from mambascope.analysis.planned_work import longbench_work
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.side_by_side import SideBySide
 from mambascope.analysis.study import Texts
 from mambascope.spectra.errors import NonFiniteStateError, RefusedInputError
+from mambascope.spectra.model import Model
 from mambascope.spectra.scales import scaling
 from mambascope.spectra.tokens import Document, encode_bytes
 from mambascope.spectra.zoo import text_files
@@ -223,3 +225,21 @@ def test_plans_count_prompts_and_answers(model):
     job = job_of(model, asked(["qasper", "trec"], samples=2, max_length=50))
     assert job.prompt_tokens() == 4 * 50
     assert job.answer_tokens() == 2 * 128 + 2 * 64
+
+
+@pytest.mark.parametrize("name", ["none", "decimamba:1"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_plan_knows_what_is_answered_one_at_a_time(model, monkeypatch, name, dtype):
+    model, steps, stream = model.to(dtype), set(), Model.stream
+
+    def watched(each, ids, **how):
+        steps.update({len(ids)} if ids.shape[1] == 1 else ())
+        return stream(each, ids, **how)
+
+    job, (method,) = job_of(model, asked(["lcc"], max_length=90), max_length=90), chosen_methods([name])
+    monkeypatch.setattr(Model, "stream", watched)
+    job.run([method])
+    alone = steps == {1}
+    assert alone == (dtype == torch.bfloat16 or name == "decimamba:1")
+    many, one = (longbench_work([method], dataclasses.replace(job, rows=rows)).tokens for rows in (16, 1))
+    assert (many == one) == alone
