@@ -171,20 +171,11 @@ def fitted_on(method: str) -> set[str]:
     Returns:
         ``calibration``, ``validation``, both or neither.
     """
-    from .evaluate.methods import needs_calibration
     from .methods import find_method
-    from .methods.constants import BestConstant
     from .methods.decimamba import DeciMamba
-    from .methods.longmamba import LongMamba
-    from .methods.proposed import ByRule, Spectrum
-    from .methods.state_passing import StatePassing
 
     found = find_method(method)
-    if not needs_calibration(method) or (isinstance(found, DeciMamba) and found.layers):
-        return set()
-    if isinstance(found, Spectrum | ByRule | LongMamba | StatePassing):
-        return {"calibration"}
-    return {"validation"} if isinstance(found, BestConstant | DeciMamba) else {"calibration", "validation"}
+    return set() if isinstance(found, DeciMamba) and found.layers else set(found.reads)  # layers given: no search
 
 
 def _of_models(command: Mapping[str, Any]) -> list[Cited]:

@@ -30,6 +30,8 @@ PROGRAM_BYTES = 140_000_000
 HEAP_BLOCKS = 5
 """Blocks of memory that lie free in the heap between what is kept from block to block, after 10,000 tokens. Ours:
 3 to 8 for the shapes of mamba-130m, mamba2-130m and mamba2-370m; a GPU's allocator has no such holes."""
+FILL_BLOCKS = 4
+"""Blocks that a warm-up of threads runs beyond one a thread, so that most of it has all threads at work. Ours."""
 WARM_UP_S = 1.0
 """A warm-up stops doubling its block once one takes this long. Ours: a hundredth of a run worth estimating."""
 TRAINING_COPIES = 5
@@ -213,9 +215,10 @@ def tokens_per_second(model: Model, work: Work, warm_up_s: float = WARM_UP_S) ->
     again = [] if 2 * seconds > warm_up_s else [_timed(model, ids[:, :length], state, work.logits) for _ in range(2)]
     alone = work.rows * length / statistics.median([seconds, *again])
     threads = threads_for(model.config, work.rows * length) if model.device.type == "cpu" else 1
-    if threads == 1 or work.longest_tokens <= threads * length or (threads + 4) * seconds > 2 * warm_up_s:
+    blocks = threads + FILL_BLOCKS
+    if threads == 1 or work.longest_tokens <= threads * length or blocks * seconds > 2 * warm_up_s:
         return alone
-    return max(alone, _timed_in_threads(model, ids[:, :length], threads + 4, work.logits))
+    return max(alone, _timed_in_threads(model, ids[:, :length], blocks, work.logits))
 
 
 def _timed_in_threads(model: Model, ids: Tensor, blocks: int, logits: bool) -> float:

@@ -16,18 +16,15 @@ from mambascope.spectra.zoo import FOLDER
 
 from .methods import Method, find_method
 from .methods.calibrated import Calibration
-from .methods.constants import BestConstant, Constant
+from .methods.constants import BestConstant
 from .methods.finetune import FullFinetuning
 from .methods.longmamba import LongMamba
-from .methods.plain import FRESH, FreshWindow, FromFile, Unscaled
+from .methods.plain import FRESH
 from .methods.proposed import ByRule, Spectrum
 from .methods.state_passing import StatePassing
-from .methods.winsorize import Winsorize
 from .passkey.task import DEPTHS
 from .sweep_plan import TaskName
 
-READS_NO_TEXT = (Unscaled, FreshWindow, Constant, FromFile, Winsorize)
-"""Methods whose fit costs nothing: done with each cell."""
 FOR_ONE_LENGTH = (BestConstant, LongMamba, Spectrum, ByRule)
 """Methods whose fit depends on the length that it is for."""
 _ZOO = "bundled:"

@@ -23,7 +23,7 @@ from .atomic import json_bytes
 from .manifest import sha256_of
 from .methods import Method
 from .methods.plain import FromFile
-from .sweep_cells import READS_NO_TEXT, Cell, SweepCorpus, SweepJob, located, scored_documents
+from .sweep_cells import Cell, SweepCorpus, SweepJob, located, scored_documents
 from .texts import Texts, refuse_fitted_on
 
 FORMAT = 1
@@ -113,7 +113,7 @@ class SweepFacts:
 
     def _fit(self, cell: Cell) -> Facts | None:
         job, method = self.job, self.job.method(cell.method)
-        if isinstance(method, READS_NO_TEXT):
+        if not method.reads:  # a fit that costs nothing is done with each cell
             return None
         texts = self.fit_texts(cell.model)
         return {

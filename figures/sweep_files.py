@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from mambascope.analysis.sweep_cells import READS_NO_TEXT, SweepCorpus, SweepJob, SweepModel, portable
+from mambascope.analysis.sweep_cells import SweepCorpus, SweepJob, SweepModel, portable
 from mambascope.analysis.sweep_plan import Length, SweepPlan
 from mambascope.spectra.checkpoint import bundled_models, open_checkpoint
 from mambascope.spectra.errors import RefusedInputError
@@ -33,7 +33,7 @@ def sweep_job(plan: SweepPlan, path: Path) -> SweepJob:
     """
     base = path.parent
     methods = plan.chosen(base)
-    fits = not all(isinstance(method, READS_NO_TEXT) for method in methods.values())
+    fits = any(method.reads for method in methods.values())
     corpora = tuple(_corpus(plan, word, path, fits) for word in plan.corpora)
     names = [corpus.name for corpus in corpora]
     fit_on = plan.fit.corpus or names[0]

@@ -38,6 +38,7 @@ def held_bytes(config: Config, tokens: int, threads: int) -> int:
     >>> held_bytes(Config("mamba2", 64, 2, 256, 128, 16, headdim=32), 512, 2)
     3735552
     """
+    # float32: x and dt (Mamba-1) or x alone, B and the C beside it, the narrow dt and gain of Mamba-2
     each = 4 * (2 * config.d_inner + 2 * config.ngroups * config.d_state + 4 * config.nheads)
     return (threads + 1) * config.n_layer * tokens * each
 

@@ -132,7 +132,7 @@ class Scales:
             The scales themselves.
 
         Raises:
-            ScaleError: shapes differ from the model's, or a factor is not positive or out of its kind's ``RANGES``.
+            ScaleError: shapes differ from the model's, or a factor is outside of its kind's ``RANGES``.
         """
         for f in self.factors:
             fits = [(), (config.n_layer,), (config.n_layer, config.dt_width)]
@@ -148,8 +148,9 @@ class Scales:
             if bool(bad.any()):
                 where = tuple(int(i) for i in bad.nonzero()[0]) if bad.dim() else ()
                 value = float(f.values.detach()[where])
+                sign = "positive" if least else "not negative"
                 raise ScaleError(
-                    f"factor {value} of kind {f.kind!r} at {where}: must be positive and from {least:.3g} to "
+                    f"factor {value} of kind {f.kind!r} at {where}: must be {sign} and from {least:.3g} to "
                     f"{most:.3g}; outside, {lost}: take one nearer to 1"
                 )
         return self

@@ -18,9 +18,8 @@ from ..calibration.plan import TIMES
 from ..methods import Fitted, Setup, Task, find_method, fit, setup_of
 from ..methods.constants import BestConstant, Constant
 from ..methods.method import OwnSetup
-from ..methods.plain import FRESH, FromFile, Unscaled
+from ..methods.plain import FRESH
 from ..methods.registry import name_of
-from ..methods.winsorize import Winsorize
 from ..runs import RunFolder
 from ..texts import Texts, Tick, token_counter
 from .curve import curve_rows
@@ -42,9 +41,7 @@ def needs_train_length(method: str) -> bool:
 
 def needs_calibration(method: str) -> bool:
     """Return whether a method may read calibration or validation text."""
-    return method not in {FRESH, GIVEN} and not isinstance(
-        find_method(method), Unscaled | Constant | FromFile | Winsorize
-    )
+    return method != GIVEN and bool(find_method(method).reads)
 
 
 def check_methods(methods: Sequence[str], config: Config) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..calibration import Step, calibrate
 from ..calibration.plan import BATCH, PERTURBATION, STEPS, default_learning_rate, make_plan
@@ -16,12 +17,14 @@ from ..calibration.record import fingerprint
 from ..proposal import planned_tokens
 from ..runs import RunFolder
 from .citations import ADAM, EXTEND, MODULATION, SPSA, Citation
-from .method import Description, Fitted, Setting, Task, whether_baked
+from .method import BOTH, Description, Fitted, Role, Setting, Task, whether_baked
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """A recipe: what moves, from where, and how."""
+
+    reads: ClassVar[frozenset[Role]] = BOTH
 
     name: str
     """What it is called."""

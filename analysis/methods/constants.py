@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..evaluate.passages import Passages, cut_passages
 from ..evaluate.position_sums import edges_for, score
 from ..study import token_counter
 from .citations import MODULATION, RATIO, Citation
-from .method import Choice, Description, Fitted, Setting, Task, whether_baked
+from .method import NOTHING, VALIDATION, Choice, Description, Fitted, Role, Setting, Task, whether_baked
 
 _GRIDS: dict[Kind, tuple[float, float, int]] = {"a": (-4, 12, 25), "a_power": (-6, 2, 41), "dt": (-12, 6, 25)}
 GRIDS: dict[Kind, tuple[float, ...]] = {
@@ -54,6 +54,8 @@ def _sources(kind: Kind) -> tuple[Citation, ...]:
 class Constant:
     """A fixed factor."""
 
+    reads: ClassVar[frozenset[Role]] = NOTHING
+
     kind: Kind
     """What it multiplies."""
     factor: float
@@ -86,6 +88,8 @@ class Constant:
 @dataclass(frozen=True, slots=True)
 class BestConstant:
     """The factor with the fewest tail bits on validation text, for each length its own: the strongest constant."""
+
+    reads: ClassVar[frozenset[Role]] = VALIDATION
 
     kind: Kind
     """What it multiplies."""

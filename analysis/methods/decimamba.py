@@ -6,6 +6,7 @@ Source: DeciMamba (arXiv 2406.14528) and its released code, assafbk/DeciMamba, f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..evaluate.passages import Passages, cut_passages
 from ..evaluate.position_sums import LAST
 from .citations import DECIMATION, Citation
 from .decimation import Decimation, budgets
-from .method import Description, Fitted, Setting, Setup, Task
+from .method import VALIDATION, Description, Fitted, Role, Setting, Setup, Task
 
 BETA = 0.5
 """What the budget shrinks by from one decimating layer to the next. Source: DeciMamba's default."""
@@ -32,6 +33,8 @@ SEARCH_WINDOWS = 8
 @dataclass(frozen=True, slots=True)
 class DeciMamba:
     """Tokens with small steps end at a layer."""
+
+    reads: ClassVar[frozenset[Role]] = VALIDATION
 
     layers: tuple[int, ...] = ()
     """Decimating layers, ascending; empty for the best single one on validation text."""

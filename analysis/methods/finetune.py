@@ -10,6 +10,7 @@ import hashlib
 import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from ..passkey.record import TunedHistory
 from ..passkey.weights import LOOK_EVERY, Reads, WeightPlan, train_weights, with_weights
 from ..texts import Texts
 from .citations import DECIMATION, RATIO, Citation
-from .method import Description, Fitted, Setting, Setup, Task
+from .method import BOTH, Description, Fitted, Role, Setting, Setup, Task
 
 RATES = (1e-4, 1e-3)
 """Learning rates to choose between on validation. The first is that of DeciMamba's released training; the second ours:
@@ -149,6 +150,8 @@ def weights_setup(fitted: Fitted, model: Model) -> Setup:
 @dataclass(frozen=True, slots=True)
 class FullFinetuning:
     """All weights on windows of ordinary text."""
+
+    reads: ClassVar[frozenset[Role]] = BOTH
 
     name: str = "full-finetuning"
     """What it is called."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ..arrays import Arrays, kept_arrays
 from ..texts import token_counter
 from .calibration_windows import calibration_windows
 from .citations import LONGMAMBA, Citation
-from .method import Description, Fitted, Setting, Setup, Task
+from .method import CALIBRATION, Description, Fitted, Role, Setting, Setup, Task
 from .step_filters import ThresholdFilter, WholePromptFilter
 from .step_statistics import StepStatistics
 
@@ -48,6 +48,8 @@ _WORDS: dict[Mask, str] = {
 @dataclass(frozen=True, slots=True)
 class LongMamba:
     """Steps of global heads held, over any length, to what they add up to in training."""
+
+    reads: ClassVar[frozenset[Role]] = CALIBRATION
 
     mask: Mask = "threshold"
     """How."""

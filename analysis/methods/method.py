@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from mambascope.spectra.config import Config
 from mambascope.spectra.dynamics import Intervention
@@ -58,6 +58,14 @@ class Task:
     def cell(self, key: str, compute: Callable[[], Any]) -> Any:
         """Return a cell of the run folder, or compute it where there is none."""
         return compute() if self.run is None else self.run.cell(self.prefix + key, compute)
+
+
+Role = Literal["calibration", "validation"]
+"""A set of texts that methods are fitted on."""
+NOTHING: frozenset[Role] = frozenset()
+CALIBRATION: frozenset[Role] = frozenset({"calibration"})
+VALIDATION: frozenset[Role] = frozenset({"validation"})
+BOTH = CALIBRATION | VALIDATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,9 @@ class Setup:
 
 class Method(Protocol):
     """A way to run a model on more tokens than it was trained on."""
+
+    reads: ClassVar[frozenset[Role]]
+    """Sets of texts that a fit may read: ``NOTHING``, ``CALIBRATION``, ``VALIDATION`` or ``BOTH``."""
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ validation text choose.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.model import Model
@@ -23,7 +24,7 @@ from ..texts import token_counter
 from .citations import ADAM, DECIMATION, EXTEND, MODULATION, Citation
 from .finetune import RATES as WEIGHT_RATES
 from .finetune import fitted_weights, training_folder, weights_setup
-from .method import Description, Fitted, Method, Setting, Setup, Task, whether_baked
+from .method import BOTH, Description, Fitted, Method, Role, Setting, Setup, Task, whether_baked
 
 KINDS = {"a": "a", "dt": "dt", "a+dt": "joint", "a_power": "a_power"}
 """Kinds of factors by what a method's name says."""
@@ -52,6 +53,8 @@ def _prompts(task: Task, name: str) -> tuple[PasskeyFits, PasskeyTexts]:
 @dataclass(frozen=True, slots=True)
 class ScalesOnPasskey:
     """One factor a head or channel, trained on the task."""
+
+    reads: ClassVar[frozenset[Role]] = BOTH
 
     word: str
     """The kind, as the name says it."""
@@ -118,6 +121,8 @@ def _weight_rates(task: PasskeyFits) -> tuple[float, ...]:
 @dataclass(frozen=True, slots=True)
 class WeightsOnPasskey:
     """All weights, trained on the task at the same lengths as the scales."""
+
+    reads: ClassVar[frozenset[Role]] = BOTH
 
     name: str = "passkey:full"
     """What it is called."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from mambascope.spectra.scales import Scales
 
 from .citations import Citation
-from .method import Description, Fitted, Setting, Task, whether_baked
+from .method import NOTHING, Description, Fitted, Role, Setting, Task, whether_baked
 
 FRESH = "fresh-window"
 """Name of the control."""
@@ -17,6 +18,8 @@ FRESH = "fresh-window"
 @dataclass(frozen=True, slots=True)
 class Unscaled:
     """The model as it was trained."""
+
+    reads: ClassVar[frozenset[Role]] = NOTHING
 
     name: str = "none"
     """What it is called."""
@@ -41,6 +44,8 @@ class Unscaled:
 @dataclass(frozen=True, slots=True)
 class FreshWindow:
     """The control: no state is older than the training length. It is scored window by window, see ``score_fresh``."""
+
+    reads: ClassVar[frozenset[Role]] = NOTHING
 
     name: str = FRESH
     """What it is called."""
@@ -68,6 +73,8 @@ class FreshWindow:
 @dataclass(frozen=True, slots=True)
 class FromFile:
     """Scales that were made before."""
+
+    reads: ClassVar[frozenset[Role]] = NOTHING
 
     path: Path
     """A file written by ``propose`` or ``calibrate``."""

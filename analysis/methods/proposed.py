@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..goals import GOALS
 from ..proposal import TIMES_TO_SEE, planned_tokens, propose_for
@@ -10,7 +11,7 @@ from ..rules import Rule
 from ..study import token_counter
 from ..training_windows import WINDOWS
 from .citations import EXTEND, MODULATION, WINSORIZATION, Citation
-from .method import Description, Fitted, Setting, Task, whether_baked
+from .method import CALIBRATION, Description, Fitted, Role, Setting, Task, whether_baked
 
 
 def _proposed(name: str, task: Task, rule: str | None) -> Fitted:
@@ -32,6 +33,8 @@ def _proposed(name: str, task: Task, rule: str | None) -> Fitted:
 @dataclass(frozen=True, slots=True)
 class Spectrum:
     """The default proposal; a model whose states stay in range is left alone."""
+
+    reads: ClassVar[frozenset[Role]] = CALIBRATION
 
     name: str = "spectrum"
     """What it is called."""
@@ -64,6 +67,8 @@ class Spectrum:
 @dataclass(frozen=True, slots=True)
 class ByRule:
     """A proposal by a named rule, for the longest length; it acts even where states stay in range."""
+
+    reads: ClassVar[frozenset[Role]] = CALIBRATION
 
     rule: Rule
     """The rule."""

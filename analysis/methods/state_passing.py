@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ..arrays import Arrays
 from ..texts import token_counter
 from .calibration_windows import calibration_windows
 from .citations import STATE_PASSING, Citation
-from .method import Description, Fitted, Setting, Setup, Task
+from .method import CALIBRATION, Description, Fitted, Role, Setting, Setup, Task
 
 WINDOWS = 100
 """Windows whose final states the noise is fitted to. Ours: a head of a bundled model has then 2e5 numbers or more."""
@@ -32,6 +33,8 @@ _ROWS = 8  # windows that run side by side; no effect on the result beyond round
 @dataclass(frozen=True, slots=True)
 class StatePassing:
     """Start from the final state of another text, or from noise of its size."""
+
+    reads: ClassVar[frozenset[Role]] = CALIBRATION
 
     noise: bool = False
     """True for a normal draw, with mean and standard deviation of final states by layer and head."""

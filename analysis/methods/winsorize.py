@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from mambascope.spectra.scales import scaling
 
 from ..mode_rules import winsorized
 from .citations import WINSORIZATION, Citation
-from .method import Description, Fitted, Setting, Task, whether_baked
+from .method import NOTHING, Description, Fitted, Role, Setting, Task, whether_baked
 
 PERCENT = 8.0
 """Upper end of the source's best range, 5 to 8 %: of 64 heads it changes 18.75 %, the nearest to the 17.5 % that the
@@ -29,6 +30,8 @@ source reports."""
 @dataclass(frozen=True, slots=True)
 class Winsorize:
     """Clip each layer's static decays at two percentiles."""
+
+    reads: ClassVar[frozenset[Role]] = NOTHING
 
     percent: float | None = None
     """Share cut on either side, in percent; None for ``PERCENT``."""

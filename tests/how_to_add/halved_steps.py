@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mambascope.spectra.scales import scaling
 
 from .citations import Citation
-from .method import Description, Fitted, Setting, Task, whether_baked
+from .method import NOTHING, Description, Fitted, Role, Setting, Task, whether_baked
 
 
 @dataclass(frozen=True, slots=True)
 class HalvedSteps:
     """One factor of 1/2 on dt."""
+
+    reads: ClassVar[frozenset[Role]] = NOTHING
 
     name: str = "halved-steps"
     """What it is called."""
