@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .dynamics import Observation
+from .scan.choice import runs_compiled
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,10 +57,17 @@ class ModeStatistics:
         sums = self._sums.setdefault(observation.layer, zeros)
         sums[0] += dt.sum(0, dtype=torch.float64)
         sums[1] += dt.square().sum(0, dtype=torch.float64)
-        for part in torch.split(dt, _TOKENS_AT_ONCE):
-            lost = -torch.expm1(part.view(*part.shape, *(1,) * (A.dim() - 1)) * A)
-            sums[2] += lost.sum(0, dtype=torch.float64)
-            sums[3] += (lost * (2 - lost)).sum(0, dtype=torch.float64)  # 1 - e^2 = (1 - e)(1 + e)
+        if runs_compiled(dt) and runs_compiled(A):
+            from .compiled.decay_losses import decay_losses  # numba takes a while to import
+
+            first, second = decay_losses(dt, A)
+            sums[2] += first
+            sums[3] += second
+        else:
+            for part in torch.split(dt, _TOKENS_AT_ONCE):
+                lost = -torch.expm1(part.view(*part.shape, *(1,) * (A.dim() - 1)) * A)
+                sums[2] += lost.sum(0, dtype=torch.float64)
+                sums[3] += (lost * (2 - lost)).sum(0, dtype=torch.float64)  # 1 - e^2 = (1 - e)(1 + e)
         self._tokens[observation.layer] = self._tokens.get(observation.layer, 0) + dt.shape[0]
 
     def merge(self, other: ModeStatistics) -> None:

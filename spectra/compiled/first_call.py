@@ -21,7 +21,7 @@ class _Listener(event.Listener):  # type: ignore[misc]
         module = getattr(function, "__module__", None) or ""
         if not self.told and module.startswith("mambascope."):
             self.told = True
-            _LOG.info(
+            _LOG.warning(  # shown without any set-up too: half a minute of silence looks like a fault
                 "compiling loops for this processor (up to half a minute); kept on disk where that can be written"
             )
 

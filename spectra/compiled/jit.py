@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numba
@@ -33,10 +35,28 @@ def _compiled(function: Callable[..., Any], flags: set[str]) -> Any:
         made = numba.jit(**options, cache=True)(function)
     except RuntimeError:  # no folder that can be written: compiled anew in each process
         return numba.jit(**options)(function)
-    kept = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    cache = getattr(made, "_cache", None)
+    for name in ("load_overload", "save_overload"):
+        if hasattr(cache, name):
+            setattr(cache, name, _where_it_can(getattr(cache, name), cache))
+    kept = getattr(cache, "_cache_file", None)
     if kept is not None and hasattr(kept, "_source_stamp"):
         kept._source_stamp = (kept._source_stamp, _sources())
     return made
+
+
+def _where_it_can(touch_disk: Callable[..., Any], cache: Any) -> Callable[..., Any]:
+    """Return the same function, which answers None where the disk fails: the loop is then compiled in this process."""
+
+    def tried(*arguments: Any) -> Any:
+        with suppress(OSError):  # a full disk must not end a run
+            try:
+                return touch_disk(*arguments)
+            except (EOFError, UnpicklingError):  # half a file
+                cache.flush()
+        return None
+
+    return tried
 
 
 def jit(function: Callable[..., Any]) -> Any:

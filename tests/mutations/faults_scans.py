@@ -13,7 +13,33 @@ CHANNELS_BACK = f"{SCANS}::test_diagonal_gradients_match_float64_autograd"
 BRIDGE = "tests/spectra/scan/test_official_path.py::test_bridge_to_the_kernels_is_exact_to_rounding"
 VALUES, LANES = f"{LOOPS}::test_values_and_gradients", f"{LOOPS}::test_lanes_are_exact_to_rounding"
 
+LOSSES = f"{LOOPS}::test_losses_of_modes_are_those_of_float64"
+
 FAULTS = table(
+    (
+        "losses-second-is-a-variance",
+        "spectra/compiled/decay_losses.py",
+        "twice[c] += lost * (np.float32(2.0) - lost)",
+        "twice[c] += lost * (np.float32(1.0) - lost)",
+        "compiled: 1 - E e^2 is taken for a variance",
+        LOSSES,
+    ),
+    (
+        "losses-drop-the-last-tokens",
+        "spectra/compiled/decay_losses.py",
+        "min(t0 + _TOKENS, tokens)",
+        "min(t0 + _TOKENS, tokens - 1)",
+        "compiled: the last token of a block is not counted",
+        LOSSES,
+    ),
+    (
+        "losses-forget-the-rest-of-a-group",
+        "spectra/compiled/decay_losses.py",
+        "groups = -(-dt.shape[1] // _CHANNELS)",
+        "groups = max(1, dt.shape[1] // _CHANNELS)",
+        "compiled: channels behind the last whole group forget nothing",
+        LOSSES,
+    ),
     (
         "reference-write-by-dt",
         "spectra/scan/reference.py",

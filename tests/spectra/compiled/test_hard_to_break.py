@@ -164,3 +164,54 @@ def test_loops_run_where_nothing_can_be_written():
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert float(done.stdout) == pytest.approx(6.0)
+
+
+ONES = """
+import torch
+from mambascope.spectra.compiled.rms_norm import rms_norm
+{}print(rms_norm(torch.ones(2, 3), torch.ones(3), 0.0).sum().item())
+"""
+
+
+def run_with_cache(folder, before=""):
+    words = [sys.executable, "-c", ONES.format(before)]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(6.0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file-size limits are POSIX's")
+def test_a_disk_that_fills_up_while_loops_are_kept_ends_no_run(tmp_path):
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    run_with_cache(tmp_path, f"{limit}resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n")
+    assert not [file for file in tmp_path.rglob("*.nb[ic]") if file.stat().st_size > 100]
+
+
+def test_damaged_kept_loops_are_made_anew(tmp_path):
+    run_with_cache(tmp_path)
+    kept = [file for file in tmp_path.rglob("*.nb[ic]") if "rms" in file.name]
+    assert {file.suffix for file in kept} == {".nbi", ".nbc"}
+    for ending in (".nbi", ".nbc"):
+        for file in (each for each in kept if each.suffix == ending):
+            whole = file.read_bytes()
+            file.write_bytes(whole[: len(whole) // 2])
+            run_with_cache(tmp_path)
+
+
+def test_a_numba_that_cannot_be_imported_is_no_end():
+    """Plain torch runs, ``choose`` says why, and the numbers stay."""
+    code = (
+        "import sys\n{}import torch\nfrom mambascope.spectra import load\nfrom mambascope.spectra.scan import choose\n"
+        "ids = torch.arange(40)[None]\nprint(*(load(name)(ids).logits().abs().sum().item() for name in {}))\n"
+        "print(choose('mamba', torch.device('cpu'), torch.float32))"
+    )
+    told = []
+    for first in ("", "sys.modules['numba'] = None\n"):
+        words = [sys.executable, "-c", code.format(first, NAMES)]
+        told.append(subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines())
+    (with_numba, compiled), (without, plain) = told
+    assert [float(v) for v in without.split()] == pytest.approx([float(v) for v in with_numba.split()], rel=1e-5)
+    assert compiled.startswith("compiled: ")
+    assert plain.startswith("blocked: numba cannot be imported (")
+    assert "install" in plain

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from mambascope.spectra.compiled import lanes
 from mambascope.spectra.compiled.conv_silu import conv_silu
+from mambascope.spectra.compiled.decay_losses import decay_losses
 from mambascope.spectra.compiled.gate import gate
 from mambascope.spectra.compiled.rms_norm import rms_norm
 from mambascope.spectra.compiled.softplus import biased_softplus
@@ -149,10 +150,12 @@ LINE = np.linspace(-87, 87, 40001).astype(np.float32)
     ("function", "values", "truth"),
     [
         (lanes.exp2, LINE[LINE <= 0], np.exp2),
+        (lanes.one_less_exp, LINE[LINE < 0], lambda v: -np.expm1(v)),
+        (lanes.one_less_exp, -np.geomspace(1e-30, 1, 5000, dtype=np.float32), lambda v: -np.expm1(v)),
         (lanes.sigmoid, LINE, lambda v: 1 / (1 + np.exp(-v))),
         (lanes.softplus, LINE, lambda v: np.logaddexp(0, v)),
     ],
-    ids=["exp2", "sigmoid", "softplus"],
+    ids=["exp2", "1 - exp", "1 - exp near 0", "sigmoid", "softplus"],
 )
 def test_lanes_are_exact_to_rounding(function, values, truth):
     assert np.abs(over(function, values) / truth(values.astype(np.float64)) - 1).max() < 2e-7
@@ -161,9 +164,34 @@ def test_lanes_are_exact_to_rounding(function, values, truth):
 def test_lanes_at_the_ends():
     ends = np.array([np.nan, -np.inf, -1000.0, 0.0])
     assert over(lanes.exp2, ends).tolist()[1:] == [0, 0, 1]
+    assert over(lanes.one_less_exp, ends).tolist()[1:] == [1, 1, 0]
     assert over(lanes.sigmoid, np.append(ends, np.inf)).tolist()[1:] == [0, 0, 0.5, 1]
     assert over(lanes.softplus, np.append(ends, np.inf)).tolist()[2:] == [0, pytest.approx(math.log(2)), math.inf]
-    assert all(np.isnan(over(f, ends)[0]) for f in (lanes.exp2, lanes.sigmoid, lanes.softplus))
+    assert all(np.isnan(over(f, ends)[0]) for f in (lanes.exp2, lanes.one_less_exp, lanes.sigmoid, lanes.softplus))
+
+
+@pytest.mark.parametrize("shape", [(300,), (300, 16), (7, 3)])
+def test_losses_of_modes_are_those_of_float64(shape):
+    """Rates over seven decades; one thread and two give the same bits."""
+    rng = torch.Generator().manual_seed(0)
+    dt = 0.001 * 100 ** torch.rand(203, shape[0], generator=rng)
+    A = -(10 ** (7 * torch.rand(shape, generator=rng) - 5))
+    lost = -torch.expm1(dt.double().view(203, shape[0], *[1] * (len(shape) - 1)) * A.double())
+    truth = lost.sum(0), (lost * (2 - lost)).sum(0)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for k in (1, 2):
+            torch.set_num_threads(k)
+            found.append(decay_losses(dt, A))
+    finally:
+        torch.set_num_threads(threads)
+    for one, two, true in zip(*found, truth, strict=True):
+        assert one.dtype == torch.float64
+        assert one.shape == shape
+        assert ((one - true) / true).abs().max() < 3e-7
+        assert torch.equal(one, two)
+    dt[5, 2] = math.nan
+    assert decay_losses(dt, A)[0].isnan().sum() == (1 if len(shape) == 1 else shape[1])
 
 
 def test_an_error_in_a_share_reaches_the_caller():
