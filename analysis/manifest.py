@@ -75,6 +75,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: int | None
     device: str
     dtype: str
+    engine: str = ""
+    """What runs the scans, and why; empty where no model runs, and in folders of versions that did not record it."""
     inputs: list[InputFile]
     outputs: dict[str, str | None]
     """SHA-256 of each file that the run made; null until the run has finished."""
@@ -83,10 +85,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     started_utc: str
     finished_utc: str | None = None
     """When the latest session ended, in whatever way."""
+    seconds: float | None = None
+    """Wall-clock time that the latest session took."""
     resumed: int = 0
     """Number of sessions after the first."""
     changes: list[str] = []
-    """What was not the same in an earlier session: versions, Python, platform."""
+    """What was not the same in an earlier session: versions, Python, platform, engine."""
     versions: dict[str, str]
     platform: str
     threads: int
@@ -139,6 +143,8 @@ def resumed_manifest(old: Manifest, new: Manifest) -> Manifest:
     there, now = (m.versions | {"mambascope": m.mambascope, "platform": m.platform} for m in (old, new))
     names = (name for name in sorted(there | now) if there.get(name) != now.get(name))
     changes = old.changes + [f"{name}: {there.get(name)} -> {now.get(name)}" for name in names]
+    if old.engine and old.engine != new.engine:
+        changes.append(f"engine: {old.engine} -> {new.engine or 'none'}")
     kept = {"started_utc": old.started_utc, "resumed": old.resumed + 1, "outputs": dict.fromkeys(old.outputs)}
     return msgspec.structs.replace(new, changes=changes, **kept)
 

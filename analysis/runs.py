@@ -71,6 +71,7 @@ class RunFolder:
         inputs: Sequence[InputFile] = (),
         device: str = "cpu",
         dtype: str = "float32",
+        engine: str = "",
         threads: int | None = None,
         argv: Sequence[str] | None = None,
     ) -> Generator[Self, None, None]:
@@ -84,6 +85,7 @@ class RunFolder:
             inputs: the files that are read; a changed content makes a different run.
             device: the resolved device, not ``auto``.
             dtype: the floating-point type of the computation.
+            engine: what runs the scans, and why; recorded, and named among the changes where a resumed run has another.
             threads: threads used. Default: the number of cores; recorded only, results must not depend on it.
             argv: the command line. Default: that of this process.
 
@@ -98,7 +100,8 @@ class RunFolder:
         folder = Path(folder)
         with ExitStack() as stack:
             lock = stack.enter_context(_locked(folder))
-            new = new_manifest(command, argv, threads, seed=seed, device=device, dtype=dtype, inputs=list(inputs))
+            stated = {"seed": seed, "device": device, "dtype": dtype, "engine": engine, "inputs": list(inputs)}
+            new, begin = new_manifest(command, argv, threads, **stated), time.monotonic()
             _refuse_strangers(folder)
             old = read_manifest(folder) if os.path.lexists(folder / MANIFEST) else None
             if old and not fresh:
@@ -116,10 +119,10 @@ class RunFolder:
                 )
                 yield run
                 if lock in _held:  # not so in a forked child
-                    run._finish()
+                    run._finish(time.monotonic() - begin)
             except BaseException as problem:
                 if lock in _held:
-                    stopped = _stopped(run.manifest if run else new, problem)
+                    stopped = _stopped(run.manifest if run else new, problem, time.monotonic() - begin)
                     if run:
                         run.manifest = stopped
                     with suppress(MambascopeError):  # the first problem is the one to tell
@@ -167,23 +170,28 @@ class RunFolder:
 
     def made_by(self) -> dict[str, Any]:
         """Return how the results are made, for the head of a result file: nothing that differs between equal runs."""
-        names = ("mambascope", "command", "seed", "device", "dtype", "inputs", "versions", "changes")
+        names = ("mambascope", "command", "seed", "device", "dtype", "engine", "inputs", "versions", "changes")
         return {name: msgspec.to_builtins(getattr(self.manifest, name)) for name in names}
 
     def _record(self, **changes: Any) -> None:
         self.manifest = msgspec.structs.replace(self.manifest, **changes)
         write_json(self.folder / MANIFEST, msgspec.to_builtins(self.manifest))
 
-    def _finish(self) -> None:
+    def _finish(self, seconds: float) -> None:
         made = [name for name in self.manifest.outputs if (self.folder / name).is_file()]
-        self._record(status="finished", finished_utc=utc_now(), outputs={n: sha256_of(self.folder / n) for n in made})
+        outputs = {name: sha256_of(self.folder / name) for name in made}
+        self._record(status="finished", finished_utc=utc_now(), seconds=round(seconds, 3), outputs=outputs)
 
 
-def _stopped(manifest: Manifest, problem: BaseException) -> Manifest:
+def _stopped(manifest: Manifest, problem: BaseException, seconds: float) -> Manifest:
     told = f"{type(problem).__name__}: {problem}".encode(errors="replace").decode()
     status: Status = "failed" if isinstance(problem, Exception) else "interrupted"
     return msgspec.structs.replace(
-        manifest, status=status, finished_utc=utc_now(), error=told if status == "failed" else None
+        manifest,
+        status=status,
+        finished_utc=utc_now(),
+        seconds=round(seconds, 3),
+        error=told if status == "failed" else None,
     )
 
 

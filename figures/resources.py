@@ -24,6 +24,7 @@ from mambascope.analysis.resources import (
 )
 from mambascope.spectra.loading import DTYPES, pick_device
 from mambascope.spectra.model import Model
+from mambascope.spectra.scan import Engine
 
 from .console import print_json, say
 from .sources import Source, set_threads
@@ -76,6 +77,8 @@ class Resources:
         model = source.load(args)
         _, told = self._time(model, source)
         say(f"{args.command} {source.argument}: {told}; memory: {self._memory()}")
+        if (engine := source.engine(args)).name == "blocked":
+            say(f"{args.command} {source.argument}: scans run in plain torch; {engine.why}{_remedy(engine)}")
         return model
 
     def _time(self, model: Model, source: Source) -> tuple[float, str]:
@@ -118,6 +121,10 @@ class Resources:
             print(f"memory: {self._memory()}")
             print("nothing was run or written (--dry-run)")
         raise SystemExit(0)
+
+
+def _remedy(engine: Engine) -> str:
+    return f"; for the faster one: {engine.install}" if engine.install else ""
 
 
 def plan_resources(

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mambascope.analysis.runs import InputFile, RunFolder
 from mambascope.analysis.study import Texts
 from mambascope.spectra.checkpoint import Checkpoint, open_checkpoint
 from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
 from mambascope.spectra.loading import load, pick_device, read_card, read_texts, tokenizer_file
 from mambascope.spectra.model import Model
+from mambascope.spectra.scan import Engine, choose
 from mambascope.spectra.tokens import Document
 from mambascope.spectra.zoo import Split, text_files
 
@@ -76,6 +80,11 @@ class Source:
         """Load the weights."""
         return load(self.checkpoint, device=args.device, dtype=args.dtype)
 
+    def engine(self, args: argparse.Namespace) -> Engine:
+        """Return what will run the model's scans, and why."""
+        states = torch.float64 if args.dtype == "float64" else torch.float32
+        return choose(self.checkpoint.config.arch, pick_device(args.device), states)
+
     def inputs(self, args: argparse.Namespace) -> list[InputFile]:
         """Describe by content the checkpoint's files and the tokenizer that is used."""
         described = [InputFile.of("checkpoint", path) for path in self.checkpoint.files]
@@ -114,8 +123,6 @@ def set_threads(args: argparse.Namespace) -> int:
     Raises:
         RefusedInputError: fewer than one.
     """
-    import torch
-
     if args.threads is not None:
         if args.threads < 1:
             raise RefusedInputError(f"--threads {args.threads}: expected at least 1")
@@ -129,6 +136,8 @@ def run_folder(
     sources: Sequence[Source],
     command: Mapping[str, Any],
     texts: Mapping[str, Sequence[Path]],
+    *,
+    runs_model: bool = True,
 ) -> Generator[RunFolder | None, None, None]:
     """Open the run folder given with ``-o``, before any work is done.
 
@@ -137,6 +146,7 @@ def run_folder(
         sources: models that are read.
         command: what is run, beside the verb.
         texts: files read, by role.
+        runs_model: whether tokens go through the models.
 
     Yields:
         The folder; None without ``-o``.
@@ -155,9 +165,19 @@ def run_folder(
         inputs=inputs,
         device=device,
         dtype=args.dtype,
+        engine=_engine_words(sources, args) if runs_model else "",
         threads=threads,
     ) as folder:
         yield folder
+
+
+def _engine_words(sources: Sequence[Source], args: argparse.Namespace) -> str:
+    """Say what runs the scans of some models; of foreign ones transformers runs everything."""
+    ours = (source for source in sources if not isinstance(source.checkpoint, ForeignCheckpoint))
+    found = {source.checkpoint.config.arch: str(source.engine(args)) for source in ours}
+    if len(set(found.values())) < 2:
+        return next(iter(found.values()), "")
+    return ", ".join(f"{arch} {engine}" for arch, engine in sorted(found.items()))
 
 
 def tell_how_many_reach(texts: Sequence[Document], length: int, role: str) -> None:

@@ -118,7 +118,7 @@ def load(source: str | Path | Checkpoint | Any, *, device: str = "auto", dtype: 
     model.load_state_dict(tensors, assign=True)
     if checkpoint.config.tie_embeddings:
         model.lm_head.weight = model.backbone.embedding.weight
-    prepare(checkpoint.config.arch, target, DTYPES[dtype])
+    prepare(checkpoint.config.arch, target, model.state_dtype)
     return model.requires_grad_(False).to(target).eval()
 
 

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     told = about(source, watched=bool(args.text))
     command = {"model": args.model, "train_length": source.train_length} | told
     measure = _measuring(source, args)
-    with run_folder(args, [source], command, {"text": args.text or []}) as folder:
+    with run_folder(args, [source], command, {"text": args.text or []}, runs_model=bool(args.text)) as folder:
         found = measure() if measure else _static(source)
         if folder:
             from ..report import write_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -65,7 +66,19 @@ def _choose_off_gpu(device_type: str, dtype: torch.dtype) -> Engine:
         return Engine("blocked", "plain torch, chunk by chunk")
     if dtype != torch.float32:
         return Engine("blocked", f"the compiled scan is for float32 states, not {_name(dtype)}")
-    return Engine("compiled", "one fused loop, with gradients")
+    if problem := numba_problem():
+        return Engine("blocked", problem, "pip install --force-reinstall numba")
+    return Engine("compiled", "fused loops, with gradients")
+
+
+@cache
+def numba_problem() -> str:
+    """Return why loops cannot be compiled here, empty if they can; numba is there for some Pythons and numpys only."""
+    try:
+        importlib.import_module("numba")
+    except Exception as problem:  # a numba of another build raises whatever its libraries do
+        return f"numba cannot be imported ({problem})"
+    return ""
 
 
 @cache
@@ -91,7 +104,8 @@ def _name(dtype: torch.dtype) -> str:
 
 def runs_compiled(x: Tensor) -> bool:
     """Return whether compiled CPU code can and may work on a tensor."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not switched_off() and not in_forward_mode()
+    fits = x.device.type == "cpu" and x.dtype == torch.float32
+    return fits and not switched_off() and not in_forward_mode() and not numba_problem()
 
 
 def in_forward_mode() -> bool:

@@ -22,7 +22,7 @@ def prepare(arch: Arch, device: torch.device, dtype: torch.dtype) -> None:
     Args:
         arch: ``mamba`` or ``mamba2``.
         device: where the model lives.
-        dtype: of its weights.
+        dtype: of its states.
     """
     if choose(arch, device, dtype).name == "compiled":  # numba, which takes a while and 100 MB
         import_module(f".{_COMPILED[arch]}", __package__)

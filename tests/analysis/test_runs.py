@@ -62,6 +62,7 @@ def test_what_is_recorded(tmp_path):
     assert found.outputs == {"figures/a.txt": hashlib.sha256(b"result").hexdigest()}
     assert {"python", "numpy", "msgspec"} <= found.versions.keys()
     assert found.started_utc <= found.finished_utc
+    assert 0 < found.seconds < 60
     assert str(tmp_path) not in (tmp_path / "run" / "manifest.json").read_text()
 
 
@@ -101,6 +102,16 @@ def test_a_resumed_run_tells_other_versions(tmp_path):
     changes = finish(tmp_path / "run").manifest.changes
     assert any(change.startswith("numpy: 1.0 -> ") for change in changes)
     assert any(change.startswith("mambascope: 0.0.1 -> ") for change in changes)
+
+
+def test_a_resumed_run_tells_another_engine(tmp_path):
+    finish(tmp_path / "run", engine="compiled: fused loops")
+    edit(tmp_path / "run", status="interrupted")
+    with start(tmp_path / "run", engine="blocked: off") as run:
+        assert run.made_by()["engine"] == "blocked: off"
+    assert run.manifest.changes == ["engine: compiled: fused loops -> blocked: off"]
+    edit(tmp_path / "run", engine="")  # of a version that did not record it
+    assert finish(tmp_path / "run", engine="compiled: fused loops").manifest.changes == run.manifest.changes
 
 
 @pytest.mark.parametrize(
