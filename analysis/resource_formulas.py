@@ -13,13 +13,19 @@ import torch
 from mambascope.spectra.checkpoint import Checkpoint
 from mambascope.spectra.config import Config
 from mambascope.spectra.layouts import expected_tensors
+from mambascope.spectra.scan import choose
 
 from .evaluate.bits import positions_at_once
 
 WIDTHS_ALIVE = {"mamba": 6.0, "mamba2": 4.0}
 """Widths d_model + in_proj's that are alive at once in a layer, per token. Ours, fitted."""
 WIDTHS_KEPT = {"mamba": 4.5, "mamba2": 4.5}
-"""Widths that autograd keeps of a layer, per token. Ours, fitted."""
+"""Widths that autograd keeps of a layer, per token, where compiled loops scan. Ours, fitted."""
+WIDTHS_KEPT_PLAIN = {"mamba": 4.5, "mamba2": 8.7}
+"""The same where plain torch scans. Ours, fitted."""
+STATES_KEPT_PLAIN = {"cpu": 4.1, "cuda": 6.5}
+"""States (d_inner x d_state) that it then keeps of a Mamba-1 layer, per token. Ours; fitted on a CPU, where the scan
+that runs on a GPU keeps 1.6 times as many."""
 LOGITS_ALIVE = 3.0
 """Logits, their log-softmax, and what the heap keeps of them. Ours, measured at a vocabulary of 50,288."""
 
@@ -76,9 +82,25 @@ def pass_bytes(config: Config, dtype: torch.dtype, tokens: int) -> int:
     return round(tokens * WIDTHS_ALIVE[config.arch] * token_width(config) * precise)
 
 
-def graph_bytes(config: Config, tokens: int) -> int:
-    """Return what autograd keeps of a block's way through all layers."""
-    return round(tokens * config.n_layer * WIDTHS_KEPT[config.arch] * token_width(config) * 4)
+def graph_bytes(config: Config, dtype: torch.dtype, tokens: int, device: str = "cpu") -> int:
+    """Return what autograd keeps of a block's way through all layers; without compiled loops it keeps every state.
+
+    Args:
+        config: shape of the model.
+        dtype: of its weights.
+        tokens: of the block, over all rows.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        Bytes.
+    """
+    states = torch.float64 if dtype == torch.float64 else torch.float32
+    if choose(config.arch, torch.device(device), states, gradient=True).name == "compiled":
+        return round(tokens * config.n_layer * WIDTHS_KEPT[config.arch] * token_width(config) * 4)
+    kept = WIDTHS_KEPT_PLAIN[config.arch] * token_width(config)
+    if config.arch == "mamba":
+        kept += STATES_KEPT_PLAIN[device] * config.d_inner * config.d_state
+    return round(tokens * config.n_layer * kept * states.itemsize)
 
 
 def logits_bytes(config: Config, dtype: torch.dtype, rows: int) -> int:

@@ -153,7 +153,7 @@ def need_of(name: str, checkpoint: Checkpoint, work: Work, *, dtype: torch.dtype
         f"{whole} of {tokens:,} tokens": formulas.pass_bytes(config, dtype, tokens),
         "blocks in other threads": _in_threads(config, dtype, usual) if device == "cpu" else 0,
         "logits": formulas.logits_bytes(config, dtype, work.rows) if work.logits else 0,
-        "a gradient's graph": formulas.graph_bytes(config, work.graph_tokens),
+        "a gradient's graph": formulas.graph_bytes(config, dtype, work.graph_tokens, device),
         "training all weights": TRAINING_COPIES * formulas.weight_bytes(config, torch.float32) if work.trains else 0,
         "holes in the heap": HEAP_BLOCKS * formulas.pass_bytes(config, dtype, usual) if device == "cpu" else 0,
         "results": work.result_bytes,
@@ -206,7 +206,7 @@ def tokens_per_second(model: Model, work: Work, warm_up_s: float = WARM_UP_S) ->
     most = max(1, min(work.block_tokens(model.device.type), BLOCK_TOKENS[model.device.type]) // work.rows)
     ids = torch.arange(work.rows * most, device=model.device).view(work.rows, most) % model.config.vocab_size
     length = min(32, most)
-    state = model(ids[:, :1]).state  # loops are compiled at the first call
+    state = _once(model, ids[:, :length])  # loops are compiled at the first call; a GPU's kernels not for single tokens
     while True:
         seconds = _timed(model, ids[:, :length], state, work.logits)
         if length == most or 2 * seconds > warm_up_s:
@@ -228,6 +228,13 @@ def _timed_in_threads(model: Model, ids: Tensor, blocks: int, logits: bool) -> f
         if logits:
             block_bits(block.hidden, block.head, block.tokens)
     return blocks * ids.numel() / (time.perf_counter() - begin)
+
+
+def _once(model: Model, ids: Tensor) -> StreamState:
+    state = model(ids).state
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return state
 
 
 def _timed(model: Model, ids: Tensor, state: StreamState, logits: bool) -> float:

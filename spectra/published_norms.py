@@ -65,7 +65,7 @@ def same_shape(config: Config) -> bool:
 
 
 def beside_the_paper(
-    cells: Sequence[Table1Cell], ids: npt.NDArray[np.integer], config: Config
+    cells: Sequence[Table1Cell], ids: npt.NDArray[np.integer], config: Config, differs: Sequence[str] = ()
 ) -> tuple[list[dict[str, Any]], str]:
     """Lay our cells beside the published ones.
 
@@ -73,6 +73,7 @@ def beside_the_paper(
         cells: from ``norms.table1``, of one text.
         ids: that text's ids, (length,).
         config: shape of the model.
+        differs: in words, what of the run itself is not as it was there, such as factors.
 
     Returns:
         One row a cell: ours, then ``paper_max``, ``paper_min``, ``paper_layer``, ``max_over_paper`` (None at lengths
@@ -86,15 +87,17 @@ def beside_the_paper(
         row |= {f"paper_{name}": theirs and getattr(theirs, name) for name in ("max", "min", "layer")}
         row |= {"max_over_paper": theirs and cell.max / theirs.max}
         rows.append(row | {"same_tokens": theirs and same_tokens(ids, theirs)})
-    return rows, _words([row["same_tokens"] for row in rows if row["same_tokens"] is not None], same_shape(config))
+    same = [row["same_tokens"] for row in rows if row["same_tokens"] is not None]
+    return rows, _words(same, same_shape(config), differs)
 
 
-def _words(same: Sequence[bool], shape: bool) -> str:
+def _words(same: Sequence[bool], shape: bool, of_run: Sequence[str]) -> str:
     source = f"paper: Table 1 of arXiv 2509.19633, row PG19, {MODEL} in float32"
     if not same:
         return f"{source}; it has none of these lengths (it has {LENGTHS_TOKENS[0]} to {LENGTHS_TOKENS[-1]}, doubling)"
     differs = [] if all(same) else ["the tokens are not the paper's (another text or another tokenizer)"]
     differs += [] if shape else ["the model has another shape"]
+    differs += of_run
     if not differs:
         return f"{source}; the tokens are the paper's and the model has its shape, so max should agree"
     return f"{source}; not comparable: {' and '.join(differs)}"

@@ -80,7 +80,9 @@ def run(args: argparse.Namespace) -> None:
         with progress(len(tokens) * max(asked), "norms") as tick:
             found = measure([token_counter(tick)])
         if args.protocol == "table1":
-            rows, told = beside_the_paper(table1(found), tokens[0], source.checkpoint.config)
+            differs = [f"it ran with the factors of {args.scales}"] if args.scales else []
+            differs += [f"it ran in {args.dtype}"] if args.dtype not in {"float32", "float64"} else []
+            rows, told = beside_the_paper(table1(found), tokens[0], source.checkpoint.config, differs)
         else:
             rows, told = found.rows(), ""
         if folder:

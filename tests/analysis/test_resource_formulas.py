@@ -1,6 +1,7 @@
 """Test ``mambascope.analysis.resource_formulas`` against peaks of memory measured in processes of their own."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -18,14 +19,15 @@ from mambascope.spectra.scales import scaling
 
 torch.set_num_threads(1)
 arch, d_model, tokens, rows, what = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+dtype = torch.float64 if what == "gradient in float64" else torch.float32
 sizes = {"d_state": 16, "dt_rank": d_model // 16} if arch == "mamba" else {"d_state": 128, "headdim": 64}
 config = Config(arch, d_model, 3, 512, 2 * d_model, **sizes)
 torch.manual_seed(0)
-model = Model(config).requires_grad_(False)
+model = Model(config).to(dtype).requires_grad_(False)
 for layer in model.layers():
     (layer.mixer.dt_proj.bias if arch == "mamba" else layer.mixer.dt_bias).fill_(-5)
 ids = torch.randint(0, 512, (rows, tokens // rows))
-states = rows * formulas.state_bytes(config, torch.float32)
+states = rows * formulas.state_bytes(config, dtype)
 
 def forward(_):
     with torch.no_grad():
@@ -38,12 +40,12 @@ def gradient(_):
 
 with torch.no_grad():
     state = model(ids[:, :16]).state
-if what == "gradient":
+if what.startswith("gradient"):
     gradient(None)
-    predicted = formulas.graph_bytes(config, tokens) + 3 * states
+    predicted = formulas.graph_bytes(config, dtype, tokens) + 3 * states
 else:
     predicted = formulas.pass_bytes(config, torch.float32, tokens) + states  # those before the block are held already
-found = measured(gradient if what == "gradient" else forward)[1].peak_bytes
+found = measured(gradient if what.startswith("gradient") else forward)[1].peak_bytes
 print(json.dumps([predicted, found]))
 """
 
@@ -52,11 +54,19 @@ print(json.dumps([predicted, found]))
 @pytest.mark.parametrize("arch", ["mamba", "mamba2"])
 @pytest.mark.parametrize(
     ("d_model", "tokens", "rows", "what"),
-    [(256, 512, 1, "pass"), (512, 2048, 32, "pass"), (256, 8192, 1, "pass"), (256, 2048, 4, "gradient")],
+    [
+        (256, 512, 1, "pass"),
+        (512, 2048, 32, "pass"),
+        (256, 8192, 1, "pass"),
+        (256, 2048, 4, "gradient"),
+        (256, 2048, 4, "gradient in plain torch"),
+        (128, 1024, 1, "gradient in float64"),
+    ],
 )
 def test_a_block_takes_what_the_formula_says(arch, d_model, tokens, rows, what):
     words = [sys.executable, "-c", SCRIPT, arch, str(d_model), str(tokens), str(rows), what]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    environment = os.environ | ({"MAMBASCOPE_KERNELS": "off"} if what.endswith("plain torch") else {})
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     predicted, found = json.loads(done.stdout)
     print(f"{arch} {d_model} {tokens} {rows} {what}: {predicted / 1e6:.0f} MB predicted, {found / 1e6:.0f} measured")

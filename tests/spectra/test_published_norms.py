@@ -56,6 +56,9 @@ def test_a_text_counts_as_the_papers_by_its_first_tokens_in_any_integer_type(mon
         assert same_tokens(ids.astype(dtype), own)
     assert not same_tokens(ids[1:], own)
     assert "so max should agree" in beside_the_paper([cell(1024)], ids, LARGE)[1]
+    told = beside_the_paper([cell(1024)], ids, LARGE, ["it ran in bfloat16", "with factors"])[1]
+    assert "should agree" not in told
+    assert told.endswith("not comparable: it ran in bfloat16 and with factors")
     assert "the model has another shape" in beside_the_paper([cell(1024)], ids, SMALL)[1]
 
 
