@@ -98,7 +98,7 @@ def folded(summary: str, inside: str, kind: str = "") -> str:
 
 _STYLE = (
     "body{font:15px/1.5 sans-serif;margin:2em;max-width:90em}table{border-collapse:collapse;margin:1em 0}"
-    "td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}td.number{text-align:right}"
+    "td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}td.number{white-space:nowrap}"
     "caption{text-align:left;font-weight:bold}.interval{color:#666;font-size:85%}.scroll{overflow-x:auto}"
     "dl.facts{display:grid;grid-template-columns:max-content 1fr;gap:0 1em}dd{margin:0}"
 )

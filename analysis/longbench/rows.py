@@ -99,7 +99,7 @@ class PairRow:
     difference: float
     """Score of the method less that of the reference, not rounded; above 0 the method is better."""
     ci_low: float | None
-    """Lower end of the 95 % interval over samples; None for fewer than two of a task."""
+    """Lower end of the 95 % interval over samples; None for fewer than two of a task, or where all differ alike."""
     ci_high: float | None
     """Upper end."""
     p: float | None
@@ -213,15 +213,21 @@ def pair_rows(methods: Sequence[str], scores: Scores, reference: str | None) -> 
         by_task = [100 * (np.array(scores[method, t]) - np.array(scores[reference, t])) for t in tasks]
         for task, here in zip(tasks, by_task, strict=True):
             found = interval(here)
+            low, high = (None, None) if _without_spread(here) else (found.low, found.high)
             p = sign_flip_p(here) if len(here) > 1 else None
-            rows.append(PairRow(method, reference, task, found.mean, found.low, found.high, p, len(here)))
+            rows.append(PairRow(method, reference, task, found.mean, low, high, p, len(here)))
         mean = float(np.mean([here.mean() for here in by_task]))
-        spread = _margin(by_task)
+        spread = None if any(map(_without_spread, by_task)) else _margin(by_task)
         low, high = (None, None) if spread is None else (mean - spread, mean + spread)
         weighted = np.concatenate([here / len(here) for here in by_task])
         p = sign_flip_p(weighted) if len(weighted) > 1 else None
         rows.append(PairRow(method, reference, AVERAGE, mean, low, high, p, len(weighted)))
     return rows
+
+
+def _without_spread(differences: Floats) -> bool:
+    """Return whether all differ alike, which says nothing of other samples; answers that are the same everywhere do."""
+    return bool(differences[0]) and len(set(differences.tolist())) == 1
 
 
 def _margin(by_task: Sequence[Floats]) -> float | None:

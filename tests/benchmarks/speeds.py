@@ -94,7 +94,7 @@ def two_threads(arch, folder, rounds, length=8192):
     return found
 
 
-SHORT_TOKENS, LONG_TOKENS, LONG_PROCESSES = 65_536, 1_048_576, 2
+SHORT_TOKENS, LONG_TOKENS, LONG_PROCESSES = 65_536, 1_048_576, 3
 
 
 def long_memory(arch, folder, tell):

@@ -119,3 +119,14 @@ def test_methods_that_write_the_same_do_not_differ():
     lcc, average = pair_rows(["none", "constant:a:1"], scores, "none")
     for each in (lcc, average):
         assert (each.difference, each.ci_low, each.ci_high, each.p) == (0, 0, 0, 1)
+
+
+def test_samples_that_all_differ_alike_have_no_interval():
+    scores = {
+        ("none", "lcc"): [0.0, 0.0, 0.0], ("spectrum", "lcc"): [1.0, 1.0, 1.0],
+        ("none", "qasper"): [0.0, 0.5], ("spectrum", "qasper"): [1.0, 0.5],
+    }  # fmt: skip
+    lcc, qasper, average = pair_rows(["none", "spectrum"], scores, "none")
+    assert (lcc.difference, lcc.ci_low, lcc.ci_high) == (100, None, None)
+    assert qasper.ci_low < qasper.difference < qasper.ci_high
+    assert (average.difference, average.ci_low, average.ci_high) == (75, None, None)
