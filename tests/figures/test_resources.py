@@ -168,3 +168,11 @@ def test_a_dry_run_of_the_static_spectrum_says_that_no_model_is_run(capsys):
     assert (code, "runs no model" in out) == (0, True)
     code, out, _ = run(capsys, "spectrum", "mamba2-tiny", "--dry-run", "--json")
     assert (code, json.loads(out)["dry_run"]) == (0, True)
+
+
+def test_a_scan_in_plain_torch_is_told_with_its_reason(capsys):
+    words = ["norms", "mamba2-tiny", "--lengths", "64"]
+    code, _, err = run(capsys, *words, "--dtype", "float64")
+    assert code == 0
+    assert "scans run in plain torch; the compiled scan is for float32 states, not float64" in err
+    assert "plain torch" not in run(capsys, *words)[2]
