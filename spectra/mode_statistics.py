@@ -57,7 +57,7 @@ class ModeStatistics:
         sums = self._sums.setdefault(observation.layer, zeros)
         sums[0] += dt.sum(0, dtype=torch.float64)
         sums[1] += dt.square().sum(0, dtype=torch.float64)
-        if runs_compiled(dt) and runs_compiled(A):
+        if A.dim() == 2 and runs_compiled(dt) and runs_compiled(A):  # the few rates of Mamba-2 cost nothing
             from .compiled.decay_losses import decay_losses  # numba takes a while to import
 
             first, second = decay_losses(dt, A)

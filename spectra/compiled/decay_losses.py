@@ -1,7 +1,6 @@
 """What every mode forgets in a token, summed over tokens in one pass; nothing of size tokens x modes exists.
 
-A mode is a (channel, state) pair of Mamba-1, or a head of Mamba-2, which has one state here. Sums over a few tokens are
-float32, those over all of them float64.
+A mode is a (channel, state) pair of Mamba-1. Sums over a few tokens are float32, those over all of them float64.
 """
 
 from __future__ import annotations
@@ -48,15 +47,14 @@ def decay_losses(dt: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sums over tokens of 1 - exp(dt A) and of 1 - exp(2 dt A).
 
     Args:
-        dt: step sizes, float32, (tokens, nheads) or (tokens, d_inner).
-        A: negative rates, (nheads,) or (d_inner, d_state).
+        dt: step sizes, float32, (tokens, d_inner).
+        A: negative rates, float32, (d_inner, d_state).
 
     Returns:
         Both in float64, shape of A.
     """
-    rate = A.view(A.shape[0], -1).T
-    first, second = (torch.zeros(rate.shape, dtype=torch.float64, device="cpu") for _ in range(2))
+    first, second = (torch.zeros(A.T.shape, dtype=torch.float64, device="cpu") for _ in range(2))
     groups = -(-dt.shape[1] // _CHANNELS)
     at_least = -(-WORTH_A_THREAD // max(1, dt.shape[0]))
-    share(_sum, groups, array(dt), array(rate), first.numpy(), second.numpy(), at_least=at_least)
-    return first.T.reshape(A.shape), second.T.reshape(A.shape)
+    share(_sum, groups, array(dt), array(A.T), first.numpy(), second.numpy(), at_least=at_least)
+    return first.T, second.T

@@ -170,13 +170,13 @@ def test_lanes_at_the_ends():
     assert all(np.isnan(over(f, ends)[0]) for f in (lanes.exp2, lanes.one_less_exp, lanes.sigmoid, lanes.softplus))
 
 
-@pytest.mark.parametrize("shape", [(300,), (300, 16), (7, 3)])
+@pytest.mark.parametrize("shape", [(300, 16), (7, 3)])
 def test_losses_of_modes_are_those_of_float64(shape):
     """Rates over seven decades; one thread and two give the same bits."""
     rng = torch.Generator().manual_seed(0)
     dt = 0.001 * 100 ** torch.rand(203, shape[0], generator=rng)
     A = -(10 ** (7 * torch.rand(shape, generator=rng) - 5))
-    lost = -torch.expm1(dt.double().view(203, shape[0], *[1] * (len(shape) - 1)) * A.double())
+    lost = -torch.expm1(dt.double()[..., None] * A.double())
     truth = lost.sum(0), (lost * (2 - lost)).sum(0)
     threads, found = torch.get_num_threads(), []
     try:
@@ -191,7 +191,7 @@ def test_losses_of_modes_are_those_of_float64(shape):
         assert ((one - true) / true).abs().max() < 3e-7
         assert torch.equal(one, two)
     dt[5, 2] = math.nan
-    assert decay_losses(dt, A)[0].isnan().sum() == (1 if len(shape) == 1 else shape[1])
+    assert decay_losses(dt, A)[0].isnan().sum(1).tolist() == [0, 0, shape[1]] + [0] * (shape[0] - 3)
 
 
 def test_an_error_in_a_share_reaches_the_caller():
