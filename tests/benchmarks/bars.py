@@ -121,6 +121,8 @@ def memory_and_cost_bars(name, speeds):
         gradient, watched = (speeds.over_forward("ours", task, length) for task in ("gradient", "observed"))
         bars.append(Bar(f"{name} gradient step over forward at {length:,}", gradient, 4, False))
         bars.append(Bar(f"{name} forward with default observers over forward at {length:,}", watched, 1.1, False))
+        scaled = speeds.over_forward("ours", "scaled", length)
+        bars.append(Bar(f"{name} forward with factors over forward at {length:,}", scaled, 1.1, False))
     return bars
 
 

@@ -180,7 +180,7 @@ def _module(name, package):
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ImportError as error:
-        raise AbsentError(f"{package} cannot be imported ({error}); `make peers` installs it") from error
+        raise AbsentError(f"{package} cannot be imported ({error}); `make bench` installs it") from error
 
 
 def _version(package):
@@ -191,7 +191,7 @@ def _stand_in_for_kernels():
     """Let mamba_ssm's pure Python files be imported: they import kernels that they do not need on the way."""
     spec = importlib.util.find_spec("mamba_ssm")
     if spec is None:
-        raise AbsentError("mamba_ssm is not installed; `make peers` installs its Python files")
+        raise AbsentError("mamba_ssm is not installed; `make bench` installs its Python files")
     package = types.ModuleType("mamba_ssm")  # without its __init__, which imports every model
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules["mamba_ssm"] = package

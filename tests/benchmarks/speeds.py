@@ -11,7 +11,7 @@ time that grows with the square of the length (minutes at 2,048 tokens)."""
 CHECK_TOKENS = 2304  # more than a block that a peer is fed
 CLOSE = 1e-3
 
-OURS = ("observed", "norms", "gradient", "linear products")
+OURS = ("observed", "scaled", "decays", "norms", "gradient", "linear products")
 MACHINE = ("bare scan", "square product", "torch exp2", "polynomial exp2")
 
 

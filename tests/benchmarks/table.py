@@ -9,6 +9,8 @@ from tests.benchmarks.speeds import GRADIENT_LENGTH
 OUR_TASKS = {
     "forward": "forward with logits",
     "observed": "forward with the observers of `norms`",
+    "scaled": "forward with factors on A and dt",
+    "decays": "forward with the decays of every mode measured",
     "norms": "norms pass",
     "gradient": "gradient step with respect to scales",
 }
@@ -100,8 +102,8 @@ def _cell(speeds, contestant, task, length):
         return "-"
     ratio = speeds.over_forward(contestant, task, length)
     times = "" if (contestant, task) == ("ours", "forward") else f"{ratio:.2f}x, "
-    warm = speeds.growth(contestant, task, length, "growth_warm_mb")
-    memory = f"{speeds.growth(contestant, task, length):.0f} MB ({warm:.0f})"
+    strict, warm = (speeds.growth(contestant, task, length, key) for key in ("growth_mb", "growth_warm_mb"))
+    memory = "-" if strict is None else f"{strict:.0f} MB ({warm:.0f})"
     runs = len(speeds.entry(contestant, task, length)[speeds.clock])
     return f"{rate:,.0f}; {times}{memory}; {runs} run{'s' if runs > 1 else ''}"
 

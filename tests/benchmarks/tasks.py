@@ -7,8 +7,9 @@ import torch
 
 from mambascope.analysis.calibration.backprop import loss_and_gradient
 from mambascope.analysis.texts import token_counter
+from mambascope.spectra.mode_statistics import ModeStatistics
 from mambascope.spectra.norms import StateNormObserver, state_norms
-from mambascope.spectra.scales import scaling
+from mambascope.spectra.scales import Scales, scaling
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,28 @@ def observed(model, ids):
         for block in model.stream(ids, observers=observers):
             block.logits()
         return observers[0].result()
+
+    return Task(torch.no_grad()(run), ids.shape[1])
+
+
+def scaled(model, ids):
+    """The same with a factor on A and one on dt for every layer and head (or channel)."""
+    factors = torch.full((model.config.n_layer, model.config.dt_width), 0.9)
+    scales = Scales((*scaling("a", factors).factors, *scaling("dt", factors).factors))
+
+    def run():
+        for block in model.stream(ids, intervention=scales):
+            block.logits()
+
+    return Task(torch.no_grad()(run), ids.shape[1])
+
+
+def decays(model, ids):
+    """The same with the observer that measures every mode's decays."""
+
+    def run():
+        for block in model.stream(ids, observers=[ModeStatistics()]):
+            block.logits()
 
     return Task(torch.no_grad()(run), ids.shape[1])
 

@@ -55,6 +55,8 @@ def our_tasks(arch, length):
     return "", products | {
         "forward": lambda n: tasks.forward(model, ids[:, :n]),
         "observed": lambda n: tasks.observed(model, ids[:, :n]),
+        "scaled": lambda n: tasks.scaled(model, ids[:, :n]),
+        "decays": lambda n: tasks.decays(model, ids[:, :n]),
         "norms": lambda n: tasks.norms(model, ids[:, :n]),
         "long norms": lambda n: tasks.long_norms(model, ids[:, :n], SHORT_TOKENS, partial(memory_mb, "VmHWM")),
         "gradient": lambda n: tasks.gradient(model, ids[:, : n + 1]),
