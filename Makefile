@@ -6,8 +6,9 @@ STAMP := .venv/.installed
 TRITON := build/triton
 PEERS := build/peers
 INTO = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS)
-CUDA := .venv/.cuda-installed
+CUDA := build/cuda
 MODEL ?= mamba2-tiny
+TEXT ?= $(wildcard spectra/zoo/texts/books/test/*.txt)
 GPU_REPORT ?= mambascope-gpu-report
 JOBS ?= 2
 
@@ -21,7 +22,8 @@ help:
 	@echo "make mutations     plant small faults in a copy, one at a time; the tests must catch each: build/mutations"
 	@echo "make test-triton   the official Mamba-2 kernels under Triton's interpreter, without a GPU (5 minutes)"
 	@echo "make test-cuda     the tests that need an NVIDIA GPU, with the official kernels where they are installed"
-	@echo "make gpu-report [MODEL=...]   on a GPU: kernels, tests, then spectrum, norms and perplexity of a model"
+	@echo "make gpu-report [MODEL=...] [TRAIN_LENGTH=2k] [TEXT='FILE ...'] [LENGTHS=2k,16k]   on a GPU: kernels, tests,"
+	@echo "              then spectrum, norms and perplexity of a model; one that is not bundled needs its TRAIN_LENGTH"
 	@echo "make bench    speed against named peers, which it installs in $(PEERS): build/bench/bench.md"
 	@echo "make forecast-study DATA=FOLDER   forecasts of harm against measurements, on models trained for it"
 
@@ -55,34 +57,42 @@ test: $(STAMP)
 $(TRITON)/.installed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(TRITON) \
 		setuptools wheel packaging ninja "triton>=3.5" einops
-	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE PYTHONPATH=$(TRITON) $(BIN)/python -m pip install --quiet \
-		--disable-pip-version-check --no-deps --no-build-isolation --upgrade --target $(TRITON) "mamba-ssm>=2.3"
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE PYTHONPATH=$(abspath $(TRITON)) $(BIN)/python -m pip install \
+		--quiet --disable-pip-version-check --no-deps --no-build-isolation --upgrade --target $(TRITON) "mamba-ssm>=2.3"
 	touch $@
 
 test-triton: $(STAMP)
 	@test -f $(TRITON)/.installed || $(MAKE) --no-print-directory $(TRITON)/.installed \
 		|| echo "triton or mamba-ssm cannot be installed here; the tests that need them are skipped"
-	TRITON_INTERPRET=1 PYTHONPATH=$(TRITON) $(BIN)/pytest tests/spectra/scan -m triton
+	TRITON_INTERPRET=1 PYTHONPATH=$(abspath $(TRITON)) $(BIN)/pytest tests/spectra/scan -m triton
 
 test-cuda: $(STAMP)
-	CUBLAS_WORKSPACE_CONFIG=:4096:8 $(BIN)/pytest -m cuda
+	PYTHONPATH=$(abspath $(CUDA)) CUBLAS_WORKSPACE_CONFIG=:4096:8 $(BIN)/pytest -m cuda
 
-# both packages build against the torch that is there, which takes minutes; without them plain torch runs everything
-$(CUDA): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check setuptools wheel packaging ninja
-	MAMBA_KEEP_CUDA_BUILD=TRUE $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation \
-		-e ".[cuda]" && touch $@ || echo "the official kernels cannot be built here; plain torch runs instead"
+# both packages build against the torch that is there, which takes minutes; without them plain torch runs everything.
+# Beside the environment, too: transformers 5 would call them on the CPU as well, where `make test` compares with it
+$(CUDA)/.installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CUDA) \
+		setuptools wheel packaging ninja einops \
+		&& MAMBA_KEEP_CUDA_BUILD=TRUE PYTHONPATH=$(abspath $(CUDA)) $(BIN)/python -m pip install \
+		--disable-pip-version-check --no-deps --no-build-isolation --upgrade --target $(CUDA) \
+		"mamba-ssm>=2.2" "causal-conv1d>=1.4" \
+		&& touch $@ || echo "the official kernels cannot be built here; plain torch runs instead"
 
-# resumable: what a run folder holds is not computed again
+# The dry run comes first: what a model or a text lacks is told before anything takes minutes. Started again, `evaluate`
+# goes on where it was; spectrum and norms, one pass each, are measured again
+GPU_OPTIONS = --device cuda $(if $(TRAIN_LENGTH),--train-length $(TRAIN_LENGTH)) --text $(TEXT)
+GPU_LENGTHS = $(if $(LENGTHS),--lengths $(LENGTHS))
 gpu-report: $(STAMP)
 	@$(BIN)/python -c "import torch; assert torch.cuda.is_available()" 2>/dev/null \
 		|| { echo "torch sees no NVIDIA GPU here; see $(BIN)/mambascope doctor"; exit 1; }
-	$(MAKE) --no-print-directory $(CUDA) test-cuda
+	$(BIN)/mambascope evaluate $(MODEL) $(GPU_OPTIONS) $(GPU_LENGTHS) --dry-run
+	$(MAKE) --no-print-directory $(CUDA)/.installed test-cuda
 	mkdir -p $(GPU_REPORT)
-	$(BIN)/mambascope doctor --json > $(GPU_REPORT)/doctor.json
-	$(BIN)/mambascope spectrum $(MODEL) --device cuda -o $(GPU_REPORT)/spectrum
-	$(BIN)/mambascope norms $(MODEL) --device cuda -o $(GPU_REPORT)/norms
-	$(BIN)/mambascope evaluate $(MODEL) --device cuda -o $(GPU_REPORT)/perplexity
+	PYTHONPATH=$(abspath $(CUDA)) $(BIN)/mambascope doctor --json > $(GPU_REPORT)/doctor.json
+	PYTHONPATH=$(abspath $(CUDA)) $(BIN)/mambascope spectrum $(MODEL) $(GPU_OPTIONS) -o $(GPU_REPORT)/spectrum
+	PYTHONPATH=$(abspath $(CUDA)) $(BIN)/mambascope norms $(MODEL) $(GPU_OPTIONS) $(GPU_LENGTHS) -o $(GPU_REPORT)/norms
+	PYTHONPATH=$(abspath $(CUDA)) $(BIN)/mambascope evaluate $(MODEL) $(GPU_OPTIONS) $(GPU_LENGTHS) -o $(GPU_REPORT)/perplexity
 
 check: $(STAMP) .types
 	$(BIN)/ruff check .
@@ -94,14 +104,16 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# beside the environment, not in it, like $(TRITON); who cannot be installed is reported as absent
+# beside the environment, not in it, like $(TRITON); who cannot be installed is reported as absent, and tried again the
+# next time
 $(PEERS)/.installed: $(STAMP)
-	mkdir -p $(PEERS)
-	$(INTO) "mambapy>=1.2" || echo "mambapy cannot be installed here"
-	$(INTO) --ignore-requires-python "torchmamba>=0.1.2" || echo "torchmamba cannot be installed here"
-	$(INTO) setuptools wheel packaging ninja einops && MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE \
-		PYTHONPATH=$(PEERS) $(INTO) --no-build-isolation "mamba-ssm>=2.3" || echo "mamba-ssm cannot be installed here"
-	touch $@
+	@mkdir -p $(PEERS)
+	@absent=; \
+	$(INTO) "mambapy>=1.2" || absent="$$absent mambapy"; \
+	$(INTO) --ignore-requires-python "torchmamba>=0.1.2" || absent="$$absent torchmamba"; \
+	{ $(INTO) setuptools wheel packaging ninja einops && MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE \
+		PYTHONPATH=$(abspath $(PEERS)) $(INTO) --no-build-isolation "mamba-ssm>=2.3"; } || absent="$$absent mamba-ssm"; \
+	if test -z "$$absent"; then touch $@; else echo "cannot be installed here:$$absent"; fi
 
 bench: $(STAMP) $(PEERS)/.installed
 	$(BIN)/pytest tests/benchmarks -m bench --no-header -q

@@ -231,7 +231,7 @@ def _timed_in_threads(model: Model, ids: Tensor, blocks: int, logits: bool) -> f
 
 
 def _once(model: Model, ids: Tensor) -> StreamState:
-    state = model(ids).state
+    state: StreamState = model(ids).state
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
     return state

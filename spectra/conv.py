@@ -7,6 +7,7 @@ One pass on a CPU in float32, and on a GPU by the official kernel where it is in
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from .errors import ShapeError
 from .scan.choice import needs_gradient, runs_compiled
-from .scan.kernels import find, switched_off
+from .scan.kernels import find, switched_off, too_old
 
 _KERNEL_TAPS = (2, 3, 4)
 _COMPILED_TAPS = 4
@@ -82,4 +83,9 @@ def _official_kernel(x: Tensor, state: Tensor, conv: nn.Conv1d) -> Callable[...,
         return None
     if needs_gradient((x, state, conv.weight, conv.bias)):
         return None
-    return find("causal_conv").function
+    return _kernel_of(x.device)
+
+
+@cache
+def _kernel_of(device: torch.device) -> Callable[..., Tensor] | None:
+    return None if too_old("causal_conv", device) else find("causal_conv").function

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from ..arguments import add_json
 from ..console import print_json, print_table
 
 _PACKAGES = ("numpy", "numba", "safetensors", "triton", "mamba-ssm", "causal-conv1d", "transformers", "tokenizers")
+_NODE = "/dev/nvidiactl"
+"""What NVIDIA's driver makes where a GPU may be used; its folder in /proc is there in every container, too."""
 
 
 def add(verbs: Any) -> None:
@@ -73,7 +76,7 @@ def examine() -> dict[str, Any]:
                     "gradient": gradient,
                     "engine": engine.name,
                     "why": engine.why,
-                    "install": engine.install or None,
+                    "install": _here(engine.install) or None,
                 })
     uses = {"chunk_scan": "Mamba-2", "selective_scan": "Mamba-1", "causal_conv": "convolution of both"}
     kernels = []
@@ -84,7 +87,7 @@ def examine() -> dict[str, Any]:
             "found": kernel.function is not None,
             "version": kernel.version or None,
             "why_not": kernel.why_not or None,
-            "install": None if kernel.function else kernel.install,
+            "install": None if kernel.function else _here(kernel.install),
         })
     return {
         "mambascope": metadata.version("mambascope"),
@@ -121,22 +124,58 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _advice(devices: list[dict[str, Any]], kernels: list[dict[str, Any]], engines: list[dict[str, Any]]) -> list[str]:
-    """Return what would make this machine faster, in words."""
+    """Return what runs and what would make this machine faster, in words."""
+    from mambascope.spectra.scan.cuda import SHORTEST
     from mambascope.spectra.scan.kernels import SWITCH, switched_off
 
-    usable = any(row["engine"] == "official" or row["install"] for row in engines)  # else the GPU takes no such kernel
-    wanted = {row["install"] for row in engines} | (
+    lines = _unseen_gpu() if len(devices) == 1 else []
+    none = "torch sees no GPU" if lines else "no GPU"
+    if switched_off():
+        return [*lines, f"{SWITCH}=off: plain torch runs everything, on every device"]
+    for install in {row["install"]: 0 for row in engines if row["device"] == "cpu" and row["install"]}:
+        lines += ["for the compiled CPU loops:", install]
+    if len(devices) == 1:
+        compiled = any(row["engine"] == "compiled" for row in engines)  # not where numba cannot be imported
+        runs = "compiled CPU loops and plain torch run" if compiled else "plain torch runs"
+        return [*lines, f"{none}: {runs} everything; the kernels above would not be used"]
+    on_gpu = [row for row in engines if row["device"] != "cpu"]
+    if any(row["engine"] == "official" for row in on_gpu):
+        lines.append(f"on a GPU, blocks under {SHORTEST} tokens (single steps of decoding) are scanned in plain torch")
+    usable = any(row["engine"] == "official" or row["install"] for row in on_gpu)  # else the GPU takes no such kernel
+    wanted = {row["install"] for row in on_gpu} | (
         {k["install"] for k in kernels if "conv" in k["module"]} if usable else set()
     )
     missing = [kernel for kernel in kernels if not kernel["found"] and kernel["install"] in wanted]
-    if len(devices) == 1:
-        return ["no GPU: compiled CPU loops and plain torch run everything; the kernels above would not be used"]
-    if switched_off():
-        return [f"{SWITCH}=off keeps the official kernels out"]
-    if not missing:
+    if missing:
+        lines.append("for the official kernels (extra `cuda`; needs nvcc and this torch's CUDA version):")
+    return lines + list(dict.fromkeys(kernel["install"] for kernel in missing))
+
+
+def _unseen_gpu() -> list[str]:
+    """Return what to do where torch sees no GPU and NVIDIA's driver seems to be here."""
+    import shutil
+    from pathlib import Path
+
+    import torch
+
+    sign = shutil.which("nvidia-smi") or (_NODE if Path(_NODE).exists() else None)
+    if sign is None:
         return []
-    lines = list(dict.fromkeys(kernel["install"] for kernel in missing))
-    return ["for the official kernels (extra `cuda`; needs nvcc and this torch's CUDA version):", *lines]
+    but = f"NVIDIA's driver seems to be here ({sign}), but torch {torch.__version__}"
+    if torch.version.cuda:
+        return [f"{but} sees no GPU: check nvidia-smi, CUDA_VISIBLE_DEVICES and the driver's version"]
+    return [
+        f"{but} was built without CUDA; to install a build with it (pytorch.org/get-started tells which):",
+        _here("pip uninstall --yes torch && pip install torch"),
+    ]
+
+
+def _here(install: str) -> str:
+    """Return an install line for the environment that this program runs in."""
+    import shlex
+    import sys
+
+    return re.sub(r"\bpip (?=(un)?install\b)", lambda _: f"{shlex.quote(sys.executable)} -m pip ", install)
 
 
 def _short(engines: list[dict[str, Any]]) -> list[dict[str, Any]]:

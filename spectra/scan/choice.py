@@ -14,11 +14,9 @@ from torch.autograd import forward_ad
 
 from ..config import Arch
 from . import cuda
-from .kernels import SWITCH, KernelName, find, switched_off
+from .kernels import SWITCH, KernelName, find, switched_off, too_old
 
 _KERNEL: dict[Arch, KernelName] = {"mamba": "selective_scan", "mamba2": "chunk_scan"}
-_OLDEST_GPU = {"mamba": (7, 5), "mamba2": (8, 0)}
-"""Compute capability that a kernel needs: what mamba_ssm builds its scan for; TensorFloat-32 for Triton's products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +87,8 @@ def _choose_on_gpu(arch: Arch, device: torch.device, dtype: torch.dtype, gradien
         return Engine("blocked", "gradients: the official kernels add theirs up in no fixed order")
     if torch.version.cuda is None:
         return Engine("blocked", "this torch was built for another maker's GPU")
-    capability, oldest = torch.cuda.get_device_capability(device), _OLDEST_GPU[arch]
-    if capability < oldest:
-        return Engine("blocked", f"compute capability {capability} is below {oldest}")
+    if old := too_old(_KERNEL[arch], device):
+        return Engine("blocked", old)
     kernel = find(_KERNEL[arch])
     if kernel.function is None:
         return Engine("blocked", f"{kernel.module} cannot be imported ({kernel.why_not})", kernel.install)

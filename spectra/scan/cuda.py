@@ -3,7 +3,8 @@
 Forward only, float32 in and out, with a state that enters and one that leaves. Three gaps are bridged:
 
 - The kernels write dt B x, this project gain B x. Where gain is not dt, x is multiplied by gain / dt first; a dt near 0
-  is raised to 1e-20 there, at which no decay differs from 1 in float32 and no ratio overflows.
+  is raised to 1e-20 there, at which no decay differs from 1 in float32 and no ratio overflows. None is below 0:
+  ``block.py`` asks every rule, and here it is asked again where the raising would hide it.
 - The Mamba-1 kernel starts from a state of zero. d_state made-up tokens come first: the n-th has B = e_n, C = 0, a step
   of 2^-64 and u = 2^64 h_n. It writes h_n exactly, and a decay over 2^-64 is 1 for every rate below 2^38.
 - A float32 matrix product in Triton runs in TensorFloat-32 (10 bits) unless told otherwise. Here it is told: three such
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ..config import Arch
+from ..errors import ScaleError
 from .kernels import find
 
 CHUNK = 128
@@ -57,8 +59,8 @@ def diagonal_scan(
     assert kernel is not None
     dt, x = _as_written(dt, gain, x)
     N = state.shape[-1]
-    zero = torch.zeros(x.shape[0], N, N, device=x.device)
-    unit = torch.eye(N, device=x.device).expand_as(zero)
+    zero = torch.zeros(x.shape[0], N, N, dtype=x.dtype, device=x.device)
+    unit = torch.eye(N, dtype=x.dtype, device=x.device).expand_as(zero)
     u = torch.cat([state / _INSTANT, x.transpose(1, 2)], dim=2)  # (batch, d_inner, N + length)
     delta = torch.cat([torch.full_like(state, _INSTANT), dt.transpose(1, 2)], dim=2)
     B = torch.cat([unit, B.transpose(1, 2)], dim=2)[:, None]  # (batch, 1, N, N + length)
@@ -84,6 +86,8 @@ def _as_written(dt: Tensor, gain: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return steps and inputs whose product is gain times x."""
     if gain is dt:
         return dt, x
+    if bool((dt < 0).any()):
+        raise ScaleError("a step dt is negative; states would grow by themselves. Steps must be 0 or more")
     step = dt.clamp_min(_LEAST_STEP)
     ratio = gain / step
     return step, x * ratio.view(*ratio.shape, *(1,) * (x.dim() - ratio.dim()))

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+import torch
+
 from ..errors import RefusedInputError
 
 KernelName = Literal["chunk_scan", "selective_scan", "causal_conv"]
@@ -33,6 +35,8 @@ _MODULES = {
     "selective_scan": "selective_scan_cuda",
     "causal_conv": "causal_conv1d_cuda",
 }
+_OLDEST_GPU: dict[KernelName, tuple[int, int]] = {"chunk_scan": (8, 0), "selective_scan": (7, 5), "causal_conv": (7, 5)}
+"""Compute capability that a kernel needs: TensorFloat-32 for Triton's products; what the other two are built for."""
 _PACKAGES = {"chunk_scan": "mamba-ssm", "selective_scan": "mamba-ssm", "causal_conv": "causal-conv1d"}
 _BUILD = "--no-build-isolation"
 _TOOLS = "pip install setuptools wheel packaging ninja && "  # both build from source, against the torch that is here
@@ -75,6 +79,12 @@ def switched_off() -> bool:
     return value == "off"
 
 
+def too_old(name: KernelName, device: torch.device) -> str:
+    """Return why a GPU is too old for a kernel, which would fail on it; empty if it is not."""
+    capability, oldest = torch.cuda.get_device_capability(device), _OLDEST_GPU[name]
+    return f"compute capability {capability} is below {oldest}" if capability < oldest else ""
+
+
 @cache
 def find(name: KernelName) -> Kernel:
     """Look for one kernel; the answer holds for the life of the process."""
@@ -99,8 +109,6 @@ def _import(name: KernelName) -> Callable[..., Any]:
         with _private_package("mamba_ssm"), _one_configuration():
             found = importlib.import_module(_MODULES[name]).mamba_chunk_scan_combined
     elif name == "selective_scan":
-        import torch  # noqa: F401 - the extension needs its libraries
-
         found = importlib.import_module(_MODULES[name]).fwd
     else:
         importlib.import_module(_MODULES[name])

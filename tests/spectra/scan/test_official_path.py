@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mambascope.spectra import conv
-from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.errors import RefusedInputError, ScaleError
 from mambascope.spectra.scan import blocked, choice, choose, cuda, kernels, reference
 
 _spec = importlib.util.spec_from_file_location("test_scans", Path(__file__).with_name("test_scans.py"))
@@ -71,6 +71,39 @@ def test_bridge_to_the_kernels_is_exact_to_rounding(stand_ins, arch, case):
     truth_y, truth_h = getattr(reference, name)(*inputs)
     assert scans.error(y, truth_y) < 2e-6
     assert scans.error(h, truth_h) < 2e-6
+
+
+@pytest.mark.parametrize("arch", ["mamba", "mamba2"])
+def test_bridge_refuses_a_negative_step_that_it_would_raise(stand_ins, arch):
+    """On a CPU the scans would let the state grow; raised to 1e-20 in silence, the step would be another one."""
+    name = {"mamba": "diagonal_scan", "mamba2": "scalar_identity_scan"}[arch]
+    inputs = inputs_of(arch, "unequal")
+    inputs[1][-1, -1, -1] = -1e-6
+    with pytest.raises(ScaleError, match="dt is negative; states would grow by themselves"):
+        getattr(cuda, name)(*inputs)
+    inputs[1][-1, -1, -1] = 0
+    getattr(cuda, name)(*inputs)
+
+
+@pytest.mark.parametrize("arch", ["mamba", "mamba2"])
+def test_the_kernels_get_float32_whatever_torchs_default_is(monkeypatch, arch):
+    """They are written for one dtype each and take no mixture."""
+    name = {"mamba": "diagonal_scan", "mamba2": "scalar_identity_scan"}[arch]
+    stand_in, got = {"mamba": selective_scan, "mamba2": chunk_scan}[arch], []
+
+    def kernel(*tensors, **named):
+        got.extend(v.dtype for v in (*tensors, *named.values()) if isinstance(v, torch.Tensor))
+        return stand_in(*tensors, **named)
+
+    monkeypatch.setattr(cuda, "find", lambda name: kernels.Kernel(name, "", kernel, "", "", ""))
+    inputs = inputs_of(arch, "unequal")
+    torch.set_default_dtype(torch.float64)
+    try:
+        getattr(cuda, name)(*inputs)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert len(got) >= 5
+    assert set(got) == {torch.float32}
 
 
 def test_made_up_tokens_hand_over_the_state_bit_by_bit(stand_ins):
@@ -240,3 +273,21 @@ def test_convolution_by_kernel_gets_what_the_kernel_wants():
         y = conv.by_kernel(causal_conv1d_fn, here, state, layer)
         torch.testing.assert_close(y, conv.in_torch(here, state, layer), rtol=1e-6, atol=1e-6)
     assert conv._official_kernel(x, before, layer) is None  # not on a CPU
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    device = CUDA
+
+
+def test_a_gpu_too_old_for_the_convolutions_kernel_runs_plain_torch(gpu, monkeypatch):
+    _, capability = gpu
+    monkeypatch.setattr(conv, "find", lambda name: kernels.Kernel(name, "", chunk_scan, "1.6", "", ""))
+    layer = nn.Conv1d(8, 8, 4, groups=8).requires_grad_(False)
+    x, before = torch.randn(1, 9, 8).as_subclass(OnGpu), torch.randn(1, 4, 8)
+    for here, kernel in (((7, 0), None), ((7, 5), chunk_scan), ((9, 0), chunk_scan)):
+        capability[0] = here
+        conv._kernel_of.cache_clear()
+        assert conv._official_kernel(x, before, layer) is kernel
+    conv._kernel_of.cache_clear()
