@@ -30,10 +30,9 @@ from .methods.on_passkey import ON_PASSKEY
 from .methods.plain import FRESH
 from .resources import Work
 from .study_forecast import COPIES
+from .write_statistics import ROWS as WRITE_ROWS
 from .write_statistics import WINDOWS_PER_DOCUMENT
 
-WINDOWS_SIDE_BY_SIDE = 16
-"""Windows whose writes are measured at once, as in ``write_statistics``."""
 SPECTRUM_PASSES = {"mamba": 1.6, "mamba2": 1.1}
 """What a pass that measures decays costs in passes. Ours, measured."""
 WRITE_PASSES = {"mamba": 1.6, "mamba2": 1.7}
@@ -95,7 +94,7 @@ def diagnosis_work(config: Config, rows: int, train_length: int, reach: int, *, 
     kept = 8 * (rows + 2) * config.n_layer * config.d_inner * config.d_state
     fewer = ("give fewer documents",)
     return found.and_then(
-        Work(tokens, WINDOWS_SIDE_BY_SIDE, longest_tokens=train_length, result_bytes=kept, remedies=fewer)
+        Work(tokens, min(WRITE_ROWS, each), longest_tokens=train_length, result_bytes=kept, remedies=fewer)
     )
 
 

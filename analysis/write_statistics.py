@@ -26,7 +26,8 @@ Floats = npt.NDArray[np.float64]
 WINDOWS_PER_DOCUMENT = 64
 """Ours: half as many change predicted norms by far less than they are wrong."""
 
-_ROWS = 16  # windows that run side by side
+ROWS = 8
+"""Windows that run side by side. Ours: as fast as 16, with half the states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +184,8 @@ def write_moments(
         for document in np.asarray(tokens):
             own = WriteStatistics(train_length)
             windows = training_windows(document[None], train_length, windows_per_document)
-            for first in range(0, len(windows), _ROWS):
-                for _ in model.stream(windows[first : first + _ROWS], intervention=intervention, observers=[own]):
+            for first in range(0, len(windows), ROWS):
+                for _ in model.stream(windows[first : first + ROWS], intervention=intervention, observers=[own]):
                     pass
             found.merge(own)
     return found.result()
