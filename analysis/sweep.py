@@ -31,9 +31,9 @@ class SweepFailedError(MambascopeError):
         self.exit_code = first.failure.exit_code
         more = f", and {len(states) - 1} more" if len(states) > 1 else ""
         super().__init__(
-            f"{len(states)} cell{'s' if len(states) > 1 else ''} failed twice: cell {first.cell.number} "
-            f"({first.cell.words()}): {first.failure.error}{more}; all else is done and kept, and the same command "
-            "tries these again"
+            f"{len(states)} cell{'s' if len(states) > 1 else ''} failed: cell {first.cell.number} "
+            f"({first.cell.words()}): {first.failure.error}{more}; what is done is kept, and a run of the whole sweep "
+            "tries again"
         )
 
 
@@ -41,8 +41,9 @@ class SweepFailedError(MambascopeError):
 class Event:
     """Something that has happened to a sweep."""
 
-    what: Literal["kept", "done", "again", "failed"]
-    """``kept``: it was there; ``again``: it has failed for the first time; ``failed``: for good."""
+    what: Literal["kept", "done", "again", "failed", "waits"]
+    """``kept``: it was there, or another process has done it; ``again``: it has failed for the first time; ``failed``:
+    for good; ``waits``: another process is at it, and this one waits for that."""
     cell: Cell
     """Which cell; for a fit, the first that uses it."""
     tokens: int = 0

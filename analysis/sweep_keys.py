@@ -7,6 +7,7 @@ cells, and what an earlier plan has left is found again.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,9 +25,10 @@ from .manifest import sha256_of
 from .methods import Method
 from .methods.plain import FromFile
 from .sweep_cells import Cell, SweepCorpus, SweepJob, located, scored_documents
+from .sweep_machine import software
 from .texts import Texts, refuse_fitted_on
 
-FORMAT = 1
+FORMAT = 2
 """Of a cell's facts and result. To be raised when the same facts no longer give the same numbers."""
 Facts = dict[str, Any]
 
@@ -44,6 +46,15 @@ def key_of(facts: Mapping[str, Any]) -> str:
     True
     """
     return hashlib.sha256(json_bytes(dict(facts))).hexdigest()
+
+
+def plain(name: str) -> str:
+    r"""Return a file's name as JSON can hold it, whatever its bytes.
+
+    >>> plain("caf\udce9.txt")
+    'caf\\xe9.txt'
+    """
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def read_corpus(checkpoint: Checkpoint, files: Sequence[str], tokenizer: str | None) -> tuple[Document, ...]:
@@ -81,17 +92,22 @@ class SweepFacts:
         return None if path is None else sha256_of(path)
 
     def inputs(self) -> list[dict[str, str]]:
-        """Return every model and text of the job, with the hash of its content."""
+        """Return every file that the job reads, with the hash of its content."""
         found = [
             {"role": "checkpoint", "name": m.name, "sha256": self.checkpoint(m.name).sha256()} for m in self.job.models
         ]
         for model in self.job.models:
             if (tokenizer := self._tokenizer(model.name)) is not None:
                 found.append({"role": "tokenizer", "name": model.name, "sha256": tokenizer})
-        for corpus in self.job.corpora:
-            for part in ("calibration", "validation", "test"):
-                for path in map(located, getattr(corpus, part)):
-                    found.append({"role": f"{corpus.name}/{part}", "name": path.name, "sha256": self._files(str(path))})
+        files = [
+            (f"{corpus.name}/{part}", located(name))
+            for corpus in self.job.corpora
+            for part in ("calibration", "validation", "test")
+            for name in getattr(corpus, part)
+        ]
+        methods = (self.job.method(label) for label in self.job.methods)
+        files += [("scales", method.path) for method in methods if isinstance(method, FromFile)]
+        found += [{"role": role, "name": plain(path.name), "sha256": self._files(str(path))} for role, path in files]
         return found
 
     def _of_model(self, model: str) -> Facts:
@@ -104,6 +120,7 @@ class SweepFacts:
             "dtype": job.dtype,
             "device": torch.device(job.device).type,
             "threads": job.threads,
+            **software(self.checkpoint(model).config.arch, job.device, job.dtype),
         }
 
     def _of_method(self, method: Method) -> Facts:

@@ -137,6 +137,8 @@ def read_plan(path: Path) -> SweepPlan:
         raise RefusedInputError(f"{path}: cannot read the plan: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise RefusedInputError(f"{path}: is not TOML: {error}") from error
+    except RecursionError:
+        raise RefusedInputError(f"{path}: brackets within brackets without end; a plan needs one pair") from None
     _refuse_unknown(path, text, found)
     try:
         plan = msgspec.convert(found, SweepPlan)
@@ -170,20 +172,27 @@ def _refuse_unknown(path: Path, text: str, found: Mapping[str, Any]) -> None:
 
 
 def _checked(path: Path, text: str, plan: SweepPlan) -> SweepPlan:
-    def refuse(key: str, told: str) -> RefusedInputError:
-        return RefusedInputError(f"{path}{_at(_line(text, '', key))}: {key}: {told}")
+    def refuse(key: str, told: str, table: str = "") -> RefusedInputError:
+        whole = f"{table}.{key}" if table else key
+        return RefusedInputError(f"{path}{_at(_line(text, table, key))}: {whole}: {told}")
 
     for key in ("models", "lengths", "methods", "corpora", "seeds", "tasks"):
         values = getattr(plan, key)
         if not values:
             raise refuse(key, "expected at least one")
         for value in values:
+            if value == "":
+                raise refuse(key, "one is empty; give its name, or leave it out")
             if values.count(value) > 1:
                 raise refuse(key, f"{value!r} is named twice")
     if strangers := [name for name in plan.train_length if name not in plan.models]:
         raise refuse("train_length", f"{strangers[0]!r} is none of the models, {', '.join(plan.models)}")
-    if not plan.passkey.depths:
-        raise refuse("passkey", "depths: expected at least one")
+    depths = plan.passkey.depths
+    if not depths:
+        raise refuse("depths", "expected at least one", "passkey")
+    for depth in depths:
+        if depths.count(depth) > 1:  # the same keys would count as so many independent ones
+            raise refuse("depths", f"{depth:g} is named twice", "passkey")
     try:
         methods = plan.chosen(path.parent)
     except RefusedInputError as error:

@@ -1,11 +1,14 @@
 """What a worker does: fit a method, or find the number of one cell, from files alone.
 
-A worker opens models and texts itself and compares them with what the cell says it rests on, so that a number cannot
-come from other bytes than those in its address, on whatever machine. The last model and a few texts stay open.
+A worker opens models and texts itself and compares them, and its own software, with what the cell says it rests on, so
+that a number cannot come from anything else than what is in its address, on whatever machine. The last model and a few
+texts stay open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from mambascope.spectra.tokens import Document
 from .compare_cells import Pass, run_pass
 from .compare_keys import PasskeyAsk, ask_one
 from .compare_pool import fit_one
+from .engine_each import Failure
 from .evaluate.bits import Floats
 from .evaluate.intervals import by_document
 from .evaluate.passages import cut_passages
@@ -34,13 +38,57 @@ from .passkey.task import PasskeyTask
 from .study import Tick
 from .sweep_cells import Cell, SweepJob, located, scored_documents
 from .sweep_keys import Facts, haystack, read_corpus
+from .sweep_machine import check_software, machine
 from .texts import Texts
 
 _open: dict[tuple[str, ...], tuple[Checkpoint, Model]] = {}
 """The last model; it goes before the next one is read, as two may not fit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker sends back."""
+
+    value: Any
+    """A fitted method, a cell's result, or a ``Failure`` that another try cannot change."""
+    made_on: dict[str, Any]
+    """The worker's machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """In place of an answer, where there is nothing to do."""
+
+    busy: bool
+    """True where another process is at it, False where it has been done in the meantime."""
+
+
+def answer(work: Callable[..., Any], arguments: tuple[Any, ...], device: str, tick: Tick) -> Answer:
+    """Do a part; an input that is refused will be refused again, and comes back as what came of it.
+
+    Args:
+        work: ``fit_method`` or ``find_cell``.
+        arguments: its arguments.
+        device: of the plan.
+        tick: called with tokens.
+
+    Returns:
+        The answer.
+    """
+    try:
+        value = work(*arguments, tick)
+    except RefusedInputError as problem:
+        value = Failure.of(problem)
+    return Answer(value, machine(device))
+
+
+def nothing(busy: bool, tick: Tick) -> Nothing:
+    """Do nothing: what is sent in place of a part that others do or have done."""
+    return Nothing(busy)
+
+
 def _opened(job: SweepJob, model: str, facts: Facts) -> tuple[Checkpoint, Model]:
+    """Return a model, once it is known that this worker would give the numbers that are asked for."""
     source, sha256 = job.model(model).source, facts["model"]
     key = (source, sha256, job.device, job.dtype)
     if key not in _open:
@@ -48,8 +96,11 @@ def _opened(job: SweepJob, model: str, facts: Facts) -> tuple[Checkpoint, Model]
         checkpoint = open_checkpoint(source)
         if checkpoint.sha256() != sha256:
             raise RefusedInputError(f"{source}: a worker finds another checkpoint than the one the sweep began with")
+        check_software(facts, checkpoint.config.arch, job.device, job.dtype)  # before a large model is read in vain
         _open[key] = checkpoint, load(checkpoint, device=job.device, dtype=job.dtype)
-    return _open[key]
+    checkpoint, opened = _open[key]
+    check_software(facts, checkpoint.config.arch, job.device, job.dtype)
+    return checkpoint, opened
 
 
 @lru_cache(maxsize=8)
@@ -81,6 +132,10 @@ def fit_method(job: SweepJob, cell: Cell, facts: Facts, folder: Path | None, tic
 
     Returns:
         The fitted method.
+
+    Raises:
+        RefusedInputError: a file is not the one that the sweep began with, or too little text.
+        OtherWorkerError: this worker's software is not that of the plan.
     """
     of, base, parts = job.model(cell.model), job.corpus(job.fit_on), ("calibration", "validation")
     _, model = _opened(job, cell.model, facts)
@@ -109,6 +164,7 @@ def find_cell(job: SweepJob, cell: Cell, facts: Facts, fitted: Fitted | None, ti
 
     Raises:
         RefusedInputError: a file is not the one that the sweep began with, or too little text.
+        OtherWorkerError: this worker's software is not that of the plan.
     """
     of = job.model(cell.model)
     checkpoint, model = _opened(job, cell.model, facts)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mambascope.analysis.atomic import write_json, write_text
+from mambascope.analysis.atomic import json_bytes, write_json, write_text
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.sweep import Sweep
 from mambascope.analysis.sweep_cells import SweepJob
+from mambascope.analysis.sweep_keys import plain
 from mambascope.analysis.sweep_rows import Row
 from mambascope.analysis.sweep_run import SweepRun
 
@@ -73,7 +75,13 @@ def write_sweep(run: RunFolder, sweep: SweepRun, found: Sweep) -> None:
     write_table(run, "sweep", rows)
     write_table(run, "summary", summary)
     write_text(run.output("tables/sweep.txt"), "\n".join(summary_lines(summary)) + "\n")
-    about = {"plan": _plain(found.job), "inputs": sweep.facts.inputs(), "made_by": run.made_by()}
+    machines = [made_on for state in found.states if (made_on := sweep.store.made_on(state.key))]
+    about = {
+        "plan": _plain(found.job),
+        "inputs": sweep.facts.inputs(),
+        "machines": [each for _, each in sorted({json_bytes(each): each for each in machines}.items())],
+        "made_by": run.made_by(),
+    }
     write_json(run.output("plan.json"), about)
     costs = [
         {"cell": state.cell.number, "seconds": cost.seconds, "tokens": cost.tokens}
@@ -84,14 +92,27 @@ def write_sweep(run: RunFolder, sweep: SweepRun, found: Sweep) -> None:
         write_table(run, "costs", costs)  # what clocks say is in files of this name alone
 
 
+def planned(job: SweepJob) -> dict[str, Any]:
+    """Return what results say of their plan.
+
+    Args:
+        job: the sweep.
+
+    Returns:
+        The plan in full, with all its defaults and files by name, and the SHA-256 of that.
+    """
+    found = _plain(job)
+    return {"plan": found, "plan_sha256": hashlib.sha256(json_bytes(found)).hexdigest()}
+
+
 def _plain(job: SweepJob) -> dict[str, Any]:
     """Return a job as JSON, with files by name: where they lie differs from machine to machine."""
-    plain = asdict(job)
-    for model in plain["models"]:
+    found = asdict(job)
+    for model in found["models"]:
         del model["source"]
-    for corpus in plain["corpora"]:
+    for corpus in found["corpora"]:
         for part in ("calibration", "validation", "test"):
-            corpus[part] = [name.rpartition("/")[2] for name in corpus[part]]
-    plain["methods"] = list(job.methods)
-    plain["tokenizer"] = job.tokenizer and job.tokenizer.rpartition("/")[2]
-    return plain
+            corpus[part] = [plain(name.rpartition("/")[2]) for name in corpus[part]]
+    found["methods"] = list(job.methods)
+    found["tokenizer"] = job.tokenizer and plain(job.tokenizer.rpartition("/")[2])
+    return found

@@ -48,16 +48,16 @@ class Board:
     def __call__(self, event: Event) -> None:
         """Take note of an event, and show it."""
         self.passed += event.tokens
-        if not event.is_fit:
+        if not event.is_fit and event.what != "waits":
             self.counts[event.what] += 1
             if event.what in {"kept", "done"}:
                 self._done[_place(event.cell)] += 1
             elif event.what == "failed":
                 self._failed[_place(event.cell)] += 1
         now = self.clock()
-        if event.failure is not None:
+        if event.failure is not None or event.what == "waits":
             self._erase()
-            print(f"sweep: {_wrong(event)}", file=self.stream, flush=True)
+            print(f"sweep: {_told(event)}", file=self.stream, flush=True)
         if self.people:
             if now - self._drawn >= EVERY_S or not self._lines:
                 self._draw()
@@ -115,14 +115,15 @@ class Board:
         print(self.status(), file=self.stream, flush=True)
 
 
-def _wrong(event: Event) -> str:
-    """Say what has failed, and why."""
+def _told(event: Event) -> str:
+    """Say what has failed, and why, or what is waited for."""
     cell, failure = event.cell, event.failure
-    assert failure is not None
     fit = f"the fit of {cell.method} to {cell.model}" + ("" if event.target is None else f" for {event.target} tokens")
     fit += "" if cell.seed is None else f", seed {cell.seed}"
-    first = event.what == "again"
     what = fit if event.is_fit else cell.words()
+    if failure is None:
+        return f"{what}: another process is at it; waiting"
+    first = event.what == "again"
     return f"{what} failed{', and will be tried again' if first else ''}: {failure.error}"
 
 

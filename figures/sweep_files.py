@@ -13,7 +13,7 @@ from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.loading import pick_device, read_card
 from mambascope.spectra.zoo import Split
 
-from .arguments import length
+from .arguments import MOST_THREADS, length
 from .compare_lengths import length_or_times, lengths_or_times
 from .corpora import corpus_files
 
@@ -42,6 +42,8 @@ def sweep_job(plan: SweepPlan, path: Path) -> SweepJob:
     if len(set(names)) < len(names):
         raise RefusedInputError(f"{path}: corpora: one is named twice in {', '.join(names)}")
     tokenizer = None if plan.tokenizer is None else str((base / plan.tokenizer).resolve())
+    if plan.threads > MOST_THREADS:
+        raise RefusedInputError(f"{path}: threads: {plan.threads}; expected at most {MOST_THREADS}")
     if tokenizer is not None and not Path(tokenizer).is_file():
         raise RefusedInputError(f"{path}: tokenizer: there is no file {tokenizer}")
     return SweepJob(
@@ -75,7 +77,10 @@ def _device(plan: SweepPlan, path: Path) -> str:
 
 def _model(plan: SweepPlan, word: str, path: Path) -> SweepModel:
     own = path.parent / word
-    checkpoint = open_checkpoint(own if (own / "config.json").exists() else word)
+    try:
+        checkpoint = open_checkpoint(own if (own / "config.json").exists() else word)
+    except RefusedInputError as error:
+        raise RefusedInputError(f"{path}: models: {error}") from error
     card = read_card(checkpoint.folder)
     told = plan.train_length.get(word)
     T = _tokens(told, 1, path, f'train_length."{word}"') if told is not None else card.train_length if card else None
@@ -95,6 +100,10 @@ def _model(plan: SweepPlan, word: str, path: Path) -> SweepModel:
             f"{path}: fit.length: {fit_length} tokens; expected at least {2 * T}, twice the training length of {word}"
         )
     target = None if plan.fit.target is None else _tokens(plan.fit.target, T, path, "fit.target")
+    if target is not None and target < T:
+        raise RefusedInputError(
+            f"{path}: fit.target: {target} tokens; expected at least {T}, the training length of {word}"
+        )
     bundled = word in bundled_models() and not (own / "config.json").exists()
     source = word if bundled or checkpoint.folder is None else str(checkpoint.folder.resolve())
     return SweepModel(word, source, T, tuple(lengths), fit_length, target)

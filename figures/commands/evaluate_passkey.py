@@ -152,6 +152,8 @@ def _refuse(args: argparse.Namespace, methods: list[str]) -> None:
             raise RefusedInputError(f"--{option.replace('_', '-')} {getattr(args, option)}: expected at least 1")
     if args.depths and max(args.depths) > 1:
         raise RefusedInputError(f"--depths {max(args.depths):g}: expected shares from 0 to 1")
+    if args.depths and len(set(args.depths)) < len(args.depths):
+        raise RefusedInputError("--depths: a depth is given twice; its keys would be counted twice")
     if args.rates and min(args.rates) == 0:
         raise RefusedInputError("--rates 0: expected numbers above 0")
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mambascope.analysis.sweep_cells import Cell, SweepJob
     from mambascope.analysis.sweep_rows import CellState
     from mambascope.analysis.sweep_run import SweepRun
+    from mambascope.analysis.sweep_store import SweepStore
 
 
 def add(verbs: Any) -> None:
@@ -22,8 +23,9 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "sweep",
         help="many cells at once: model x corpus x length x method x seed",
-        description="Runs every cell of a plan that is not done, with worker processes here or on a cluster; the bytes "
-        "of the results do not depend on where. A cell that fails is recorded and tried once more, the rest goes on. "
+        description="Runs every cell of a plan that is not done, with worker processes here or on a cluster; on one "
+        "kind of CPU the bytes of the results do not depend on where. A cell that fails is recorded and, unless it was "
+        "refused what it reads, tried once more; the rest goes on. "
         "Results are kept by what they depend on, so a plan may grow or change: only what is new is computed. Keys of "
         "a plan: models, lengths, methods; and corpora, seeds, tasks (perplexity, passkey), data, tokenizer, device, "
         "dtype, threads, and the tables [fit] (corpus, length, target, steps), [perplexity] (documents, starts, "
@@ -51,40 +53,62 @@ def run(args: argparse.Namespace) -> None:
     """Run a sweep, or one cell of it."""
     import torch
 
-    from mambascope.analysis.engine import check_engine
     from mambascope.analysis.sweep_plan import read_plan
     from mambascope.spectra.errors import RefusedInputError
 
     from ..sweep_files import sweep_job
 
-    check_engine(args.engine, 1 if args.jobs is None else args.jobs)
+    _check_options(args)
     job = sweep_job(read_plan(args.plan), args.plan)
     args.output = args.output or args.plan.with_suffix("")
     torch.set_num_threads(job.threads)
     cells = job.cells()
     if not cells:
         raise RefusedInputError(f"{args.plan}: no cell is left; every length is beyond what the corpora are read to")
+    if args.cell is not None and not 1 <= args.cell <= len(cells):
+        raise RefusedInputError(f"--cell {args.cell}: expected 1 to {len(cells)}")
     if args.list:
         _list(job, args)
     elif args.dry_run:
         _dry_run(job, args)
     elif args.cell is not None:
-        if not 1 <= args.cell <= len(cells):
-            raise RefusedInputError(f"--cell {args.cell}: expected 1 to {len(cells)}")
-        if args.fresh:
-            raise RefusedInputError("--fresh drops every cell: give it without --cell")
         _one(job, args)
     else:
         _all(job, args)
 
 
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that would have no effect beside others, before the plan is read."""
+    from mambascope.analysis.engine import check_engine
+    from mambascope.spectra.errors import RefusedInputError
+
+    jobs = 1 if args.jobs is None else args.jobs
+    check_engine(args.engine, jobs)
+    if args.list:
+        for option in ("cell", "dry_run", "fresh"):
+            if getattr(args, option) not in {None, False}:
+                name = option.replace("_", "-")
+                raise RefusedInputError(f"--list prints all cells and runs none: give it without --{name}")
+    if args.cell is not None:
+        if args.fresh:
+            raise RefusedInputError("--fresh drops every cell: give it without --cell")
+        if args.engine not in {"loky", "sequential"} or jobs > 1:
+            given = f"--jobs {jobs}" if jobs > 1 else f"--engine {args.engine}"
+            raise RefusedInputError(f"--cell runs one cell in this process: give it without {given}")
+
+
 def _identity(job: SweepJob) -> dict[str, Any]:
-    """Return what makes a folder that of another run: not the plan, which may grow."""
+    """Return what makes a folder that of another run, which is not the plan, as that may grow; and what runs it."""
     import torch
 
+    from mambascope.analysis.sweep_keys import SweepFacts
+    from mambascope.analysis.sweep_machine import engine_words
+
+    facts = SweepFacts(job)
+    archs = [facts.checkpoint(model.name).config.arch for model in job.models]
     return {
         "command": {"verb": "sweep"}, "seed": None, "device": torch.device(job.device).type, "dtype": job.dtype,
-        "threads": job.threads,
+        "threads": job.threads, "engine": engine_words(archs, job.device, job.dtype),
     }  # fmt: skip
 
 
@@ -123,6 +147,10 @@ def _dry_run(job: SweepJob, args: argparse.Namespace) -> None:
 
     with _looked_at(job, args.output) as sweep:
         missing = sweep.missing()
+        if args.cell is not None:
+            key = sweep.key(sweep.cells[args.cell - 1])
+            missing = [cell for cell in missing if sweep.key(cell) == key]
+            args.jobs = 1
         told = f"{len(sweep.cells)} cells, {len(missing)} to do, {len(sweep.missing_fits(missing))} fits before them"
         workers, gpus = workers_of(job, sweep, args)
         if not args.json:
@@ -132,79 +160,69 @@ def _dry_run(job: SweepJob, args: argparse.Namespace) -> None:
         print_json({"dry_run": True, "command": "sweep", "models": []})
 
 
-def _prepare(job: SweepJob, folder: Path) -> None:
-    """Make the run folder if it is not there; of several processes that begin at once one does it, the others wait."""
-    import time
-
-    from mambascope.analysis.manifest import MANIFEST
-    from mambascope.analysis.runs import FolderBusyError, RunFolder, RunFolderError, read_manifest
-
-    while not (folder / MANIFEST).exists():
-        try:
-            with RunFolder.open(folder, **_identity(job)):
-                pass
-        except FolderBusyError:
-            time.sleep(0.05)
-    there, wanted = read_manifest(folder), _identity(job)
-    for name in ("command", "device", "dtype"):
-        if getattr(there, name) != wanted[name]:
-            raise RunFolderError(
-                f"{folder}: holds a different run ({name} is {_json(getattr(there, name))} there, "
-                f"{_json(wanted[name])} now); "
-                "choose another folder with -o"
-            )
-
-
-def _json(value: Any) -> str:
-    from mambascope.analysis.atomic import json_bytes
-
-    return json_bytes(value).decode()
-
-
 def _one(job: SweepJob, args: argparse.Namespace) -> None:
     """Run one cell in this process."""
+    from mambascope.analysis.sweep_folder import share, stopped
     from mambascope.analysis.sweep_rows import cell_rows
-    from mambascope.analysis.sweep_run import SweepRun
     from mambascope.analysis.sweep_store import SweepStore
 
-    from ..sweep_resources import plan_sweep
-
-    _prepare(job, args.output)
-    with SweepStore.open(args.output) as store:
-        sweep = SweepRun(job, store)
-        cell = sweep.cells[args.cell - 1]
-        missing = [] if store.cell(sweep.key(cell)) else [cell]
-        total = plan_sweep(job, sweep, missing, 1, (), args)
-        with progress(total, f"cell {cell.number}") as tick:
-            state = sweep.run_cell(
-                cell.number, tick=tick, waiting=lambda: say(f"cell {cell.number}: another process is at it; waiting")
-            )
+    identity = _identity(job)
+    share(args.output, identity)
+    try:
+        with SweepStore.open(args.output) as store:
+            cell, state = _found(job, store, identity, args)
+    except KeyboardInterrupt as stop:
+        stopped(args.output, identity, SweepStore.refuse_busy, stop)
     (row,) = cell_rows([state])
     if args.json:
         print_json({"rows": [row]})
     else:
-        print(f"cell {cell.number} of {len(sweep.cells)}, {state.word}: {cell.words()}")
+        print(f"cell {cell.number} of {len(job.cells())}, {state.word}: {cell.words()}")
     _raise_if_failed([state])
+
+
+def _found(
+    job: SweepJob, store: SweepStore, identity: dict[str, Any], args: argparse.Namespace
+) -> tuple[Cell, CellState]:
+    from mambascope.analysis.sweep_folder import goes_on
+    from mambascope.analysis.sweep_run import SweepRun
+
+    from ..sweep_resources import plan_sweep
+
+    sweep = SweepRun(job, store)
+    cell = sweep.cells[args.cell - 1]
+    missing = [] if store.cell(sweep.key(cell)) else [cell]
+    total = plan_sweep(job, sweep, missing, 1, (), args)
+    if missing:
+        goes_on(args.output, identity)
+    with progress(total, f"cell {cell.number}") as tick:
+        state = sweep.run_cell(
+            cell.number, tick=tick, waiting=lambda: say(f"cell {cell.number}: another process is at it; waiting")
+        )
+    return cell, state
 
 
 def _all(job: SweepJob, args: argparse.Namespace) -> None:
     """Run what is missing, and put the tables together."""
     from mambascope.analysis.costs import CostBook
-    from mambascope.analysis.runs import RunFolder
+    from mambascope.analysis.sweep_folder import SweepFolder
     from mambascope.analysis.sweep_run import SweepRun
     from mambascope.analysis.sweep_store import SweepStore
     from mambascope.spectra.loading import pick_device
 
-    from ..sweep import summary_lines, write_sweep
+    from ..sweep import planned, summary_lines, write_sweep
     from ..sweep_board import board
     from ..sweep_resources import plan_sweep, workers_of, works_elsewhere
 
+    if args.fresh:  # before anything is dropped
+        SweepStore.refuse_busy(args.output)
     with (
-        RunFolder.open(args.output, **_identity(job), fresh=args.fresh) as folder,
+        SweepFolder.open(args.output, **_identity(job), fresh=args.fresh) as folder,
         SweepStore.open(args.output, fresh=args.fresh) as store,
         CostBook.open(folder) as book,
     ):
         sweep = SweepRun(job, store, book)
+        folder.plan, folder.read = planned(job), tuple(sweep.facts.inputs())
         missing = sweep.missing()
         workers, total = 1, 0
         gpus: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from mambascope.analysis.sweep_cells import FOR_ONE_LENGTH, SweepCorpus, SweepJo
 from mambascope.analysis.sweep_run import SweepRun
 from mambascope.analysis.sweep_store import SweepStore
 from mambascope.analysis.sweep_work import find_cell
-from mambascope.spectra.errors import RefusedInputError
+from mambascope.spectra.errors import MambascopeError, RefusedInputError
 from mambascope.spectra.loading import load
 from mambascope.spectra.scales import scaling
 from mambascope.spectra.zoo import text_files
@@ -270,7 +270,7 @@ def test_a_cell_that_fails_is_told_and_tried_again_and_the_rest_goes_on(job, run
         if cell.method in {"none", "constant:a:2"} and cell.length == 64:
             tried.append(cell.method)
             if cell.method == "none" or tried.count(cell.method) == 1:
-                raise RefusedInputError("there is no such thing")
+                raise MambascopeError("there is no such thing")
         return find_cell(job, cell, *others)
 
     monkeypatch.setattr(module, "find_cell", break_some)

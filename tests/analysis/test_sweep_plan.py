@@ -75,5 +75,13 @@ def test_more_that_cannot_be_a_plan(tmp_path):
         read(tmp_path, 'tasks = ["recall"]\n' + PLAN)
     with pytest.raises(RefusedInputError, match=r"passkey.depths\[0\]: expected `float` <= 1"):
         read(tmp_path, PLAN + "[passkey]\ndepths = [2.0]\n")
+    with pytest.raises(RefusedInputError, match=r"line 12: passkey.depths: 0.5 is named twice"):
+        read(tmp_path, PLAN + "\n[passkey]\ndepths = [0.5, 1, 0.50]\n")
+    with pytest.raises(RefusedInputError, match=r"line 12: passkey.depths: expected at least one"):
+        read(tmp_path, PLAN + "\n[passkey]\ndepths = []\n")
+    with pytest.raises(RefusedInputError, match=r"plan.toml, line 1: models: one is empty"):
+        read(tmp_path, PLAN.replace("mamba-tiny", ""))
+    with pytest.raises(RefusedInputError, match=r"plan.toml: brackets within brackets"):
+        read(tmp_path, f"models = {'[' * 5000}{']' * 5000}\n")
     with pytest.raises(RefusedInputError, match=r"seeds\[0\]: expected `int` >= 0"):
         read(tmp_path, "seeds = [-1]\n" + PLAN)

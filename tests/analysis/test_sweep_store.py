@@ -8,6 +8,7 @@ import pytest
 
 from mambascope.analysis.engine_each import Failure
 from mambascope.analysis.methods import Fitted
+from mambascope.analysis.runs import FolderBusyError
 from mambascope.analysis.sweep_keys import key_of
 from mambascope.analysis.sweep_store import LOCK, SweepStore
 from mambascope.spectra.scales import scaling
@@ -25,10 +26,12 @@ class Holder:
         self.pid = os.fork()
         if not self.pid:
             signal.alarm(60)  # should the test fail before it tells
-            with SweepStore.open(folder) as store, store.claimed(key, lambda: os.write(tell, b"waits\n")):
-                os.write(tell, b"holds\n")
-                os.read(end, 1)
-            os._exit(0)
+            try:
+                with SweepStore.open(folder) as store, store.claimed(key, lambda: os.write(tell, b"waits\n")):
+                    os.write(tell, b"holds\n")
+                    os.read(end, 1)
+            finally:
+                os._exit(0)
         os.close(tell)
         os.close(end)
         self._told = os.fdopen(told)
@@ -118,6 +121,42 @@ def test_fresh_drops_results_and_nothing_else(tmp_path):
         assert [path.name for path in (tmp_path / "cells").iterdir()] == ["mine.txt"]
         assert not store.work(KEY).exists()
         assert (tmp_path / LOCK).exists()
+
+
+@pytest.mark.timeout(60)
+def test_fresh_drops_nothing_while_others_are_at_work(tmp_path):
+    SweepStore.refuse_busy(tmp_path / "nowhere")
+    with SweepStore.open(tmp_path) as store:
+        store.put_cell(FACTS, {})
+    SweepStore.refuse_busy(tmp_path)
+    holder = Holder(tmp_path, "f" * 64)
+    assert holder.says() == "holds\n"
+    with pytest.raises(FolderBusyError), SweepStore.open(tmp_path, fresh=True):
+        pass
+    with pytest.raises(FolderBusyError):
+        SweepStore.refuse_busy(tmp_path)
+    with SweepStore.open(tmp_path) as store:
+        assert store.busy("f" * 64)
+        assert not store.busy(KEY)
+        assert store.cell(KEY) == {}
+    holder.finish()
+    with SweepStore.open(tmp_path, fresh=True) as store:
+        assert store.cell(KEY) is None
+
+
+@pytest.mark.timeout(60)
+def test_a_key_is_held_as_often_as_it_was_claimed(tmp_path):
+    with SweepStore.open(tmp_path) as store:
+        assert store.claim(KEY)
+        assert store.claim(KEY)
+        store.release(KEY)
+        other = Holder(tmp_path, KEY)
+        assert other.says() == "waits\n"
+        store.release(KEY)
+        assert other.says() == "holds\n"
+        assert not store.claim(KEY)
+        other.finish()
+        store.wait_for_one([KEY])
 
 
 @pytest.mark.timeout(60)

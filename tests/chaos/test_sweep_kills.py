@@ -1,6 +1,7 @@
 """A sweep of 24 cells on one worker and two, of loky and of dask, killed or not: the same bytes in every file."""
 
 import importlib.util
+import json
 import os
 import random
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ steps = 1
 
 
 def done(folder):
-    return len(list(folder.glob("cells/*.json")))
+    return len(list(folder.glob("cells/[0-9a-f]*.json")))  # not those that are being written
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +144,57 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_were(base, w
     assert hashes(folder) == expected
 
 
+def address(cluster):
+    return f"dask://{cluster.scheduler_address.removeprefix('tcp://')}"
+
+
+@pytest.fixture
+def cluster_of(monkeypatch):
+    """Start a dask cluster of so many workers."""
+    monkeypatch.undo()  # they talk through this machine's own loopback
+    from distributed import LocalCluster
+
+    with ExitStack() as stack:
+        yield lambda workers: stack.enter_context(
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+        )
+
+
 @pytest.mark.filterwarnings("ignore")  # of the cluster's own making
-def test_a_dask_cluster_of_two_gives_the_same_bytes_also_when_a_worker_is_killed(base, words, expected, monkeypatch):
-    monkeypatch.undo()  # its workers talk through this machine's own loopback
-    from distributed import Client, LocalCluster
+def test_a_dask_cluster_of_one_whose_client_is_killed_and_comes_back(base, words, expected, cluster_of):
+    """The cluster stays; what it was sent by the killed client it drops. One with other software is refused."""
+    from distributed import Client
+
+    cluster = cluster_of(1)
+    engine = ("--engine", address(cluster))
+    for attempt in range(3):
+        folder = base / f"client-{attempt}"
+        process = start(words(folder.name, *engine))
+        try:
+            assert wait_for(folder, 2, process) >= 2
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode == -signal.SIGKILL:
+            break
+    assert 2 <= done(folder) < 24
+    assert not (folder / "tables/sweep.csv").exists()
+    with Client(cluster, set_as_default=False) as client:
+        client.run(eval, "__import__('os').environ.update(MAMBASCOPE_KERNELS='off')")
+        before = done(folder)
+        assert main(words(folder.name, *engine)) == 3
+        assert done(folder) == before
+        (told, *_) = (json.loads(path.read_text())["result"] for path in (folder / "failed").iterdir())
+        assert told["kind"] == "OtherWorkerError"
+        assert "has engine blocked, the sweep was planned with engine compiled" in told["error"]
+        client.run(eval, "__import__('os').environ.pop('MAMBASCOPE_KERNELS')")
+    assert main(words(folder.name, *engine)) == 0
+    assert hashes(folder) == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dask_cluster_of_two_gives_the_same_bytes_also_when_a_worker_is_killed(base, words, expected, cluster_of):
+    from distributed import Client
 
     killed = []
 
@@ -159,17 +207,27 @@ def test_a_dask_cluster_of_two_gives_the_same_bytes_also_when_a_worker_is_killed
                 os.kill(workers[0], signal.SIGKILL)
                 killed.append(done(folder))
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
-        engine = f"dask://{cluster.scheduler_address.removeprefix('tcp://')}"
-        for folder in ("dask-0", "dask-1"):
-            killer = threading.Thread(target=kill_one, args=(base / folder, cluster))
-            killer.start()
-            assert main(words(folder, "--engine", engine)) == 0
-            killer.join()
-            assert hashes(base / folder) == expected
-            if killed:
-                break
+    cluster = cluster_of(2)
+    for folder in ("dask-0", "dask-1"):
+        killer = threading.Thread(target=kill_one, args=(base / folder, cluster))
+        killer.start()
+        assert main(words(folder, "--engine", address(cluster))) == 0
+        killer.join()
+        assert hashes(base / folder) == expected
+        if killed:
+            break
     assert killed
+
+
+def test_the_whole_is_started_while_an_array_still_runs(base, words, expected):
+    """As a reader may who does not wait for the last of the jobs; each piece of work is done by one process."""
+    folder = base / "early"
+    processes = [start(words("early", "--cell", number)) for number in (24, 23)]
+    whole = start(words("early", "--jobs", "2"))
+    assert [process.wait(timeout=240) for process in (*processes, whole)] == [0] * 3
+    assert not list((folder / "failed").iterdir())
+    assert hashes(folder) == expected
+    assert json.loads((folder / "manifest.json").read_text())["status"] == "finished"
 
 
 @pytest.mark.soak

@@ -136,6 +136,7 @@ def test_a_model_with_a_tokenizer_answers_and_trains_as_well(capsys, words, tmp_
         (("--lengths", "100"), "cannot hold the passkey prompt; give at least 169"),
         (("--examples", "0"), "--examples 0: expected at least 1"),
         (("--depths", "0,2"), "--depths 2: expected shares from 0 to 1"),
+        (("--depths", "0,0.5,0.5"), "--depths: a depth is given twice"),
         (("--rates", "0"), "--rates 0: expected numbers above 0"),
         (("--train-up-to", "200", "--methods", "passkey:a"), "at least 360, twice the training length"),
     ],

@@ -1,30 +1,23 @@
 """Test ``mambascope sweep`` and ``mambascope.figures.sweep``: what is shown, written and refused, and exit codes."""
 
 import csv
-import fcntl
+import hashlib
 import importlib.util
-import io
 import json
 import os
-import pty
-import select
-import struct
-import termios
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mambascope.analysis import sweep_run as module
-from mambascope.analysis.engine_each import Failure
-from mambascope.analysis.sweep import Event
-from mambascope.analysis.sweep_cells import Cell
+from mambascope.analysis.atomic import json_bytes
 from mambascope.analysis.sweep_work import find_cell
 from mambascope.figures.cli import main
 from mambascope.figures.sweep import summary_lines
-from mambascope.figures.sweep_board import Board
 from mambascope.spectra.errors import NonFiniteStateError
+from mambascope.spectra.scales import scaling
 from mambascope.spectra.zoo import text_files
+from tests.analysis.test_sweep_store import Holder
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "spectra" / "tiny.py")
 tiny = importlib.util.module_from_spec(_spec)
@@ -150,7 +143,7 @@ def test_a_cell_that_fails_sets_the_exit_code_and_the_next_run_mends_it(run, tmp
     monkeypatch.setattr(module, "find_cell", break_one)
     code, out, err = run()
     assert code == 4
-    assert "1 cell failed twice: cell 4 (perplexity of m2 on books, 64 tokens, none): layer 1: the state" in err
+    assert "1 cell failed: cell 4 (perplexity of m2 on books, 64 tokens, none): layer 1: the state" in err
     assert "64 tokens, none failed, and will be tried again: layer 1" in err
     assert "1 failed" in out
     assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "finished"
@@ -171,6 +164,92 @@ def test_where_nothing_is_fitted_the_texts_to_fit_on_are_not_needed(run, base):
     assert run(plan=plan.replace(', "spectrum"', ""), output="yes")[0] == 0
 
 
+@pytest.mark.timeout(60)
+def test_fresh_harms_nothing_that_another_process_is_at(run, tmp_path):
+    assert run()[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    holder = Holder(tmp_path / "out", "f" * 64)
+    assert holder.says() == "holds\n"
+    code, _, err = run("--fresh")
+    assert code == 75
+    assert "another process is running in this folder" in err
+    holder.finish()
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert run("--fresh")[0] == 0
+
+
+def status(folder):
+    return json.loads((folder / "manifest.json").read_text())["status"]
+
+
+@pytest.mark.timeout(120)
+def test_a_sweep_runs_until_its_tables_are_there(run, tmp_path, monkeypatch):
+    """Whatever becomes of the processes of single cells."""
+    out = tmp_path / "out"
+    assert run("--cell", 1)[0] == 0
+    assert status(out) == "running"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "find_cell", stop)
+        holder = Holder(out, "f" * 64)
+        assert holder.says() == "holds\n"
+        assert run("--cell", 2)[0] == 130
+        assert status(out) == "running"  # the other goes on
+        holder.finish()
+        assert run("--cell", 2)[0] == 130
+        assert status(out) == "interrupted"
+        assert run("--cell", 1)[0] == 0  # there is nothing to do
+        assert status(out) == "interrupted"
+    assert run("--cell", 2)[0] == 0
+    assert status(out) == "running"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "find_cell", stop)
+        assert run()[0] == 130
+        assert status(out) == "interrupted"
+    assert run()[0] == 0
+    assert status(out) == "finished"
+    assert run("--cell", 3)[0] == 0
+    assert status(out) == "finished"
+    assert run("--cell", 3, plan="seeds = [1]\n" + PLAN.replace('"4T"', '"2T"'))[0] == 0  # a cell of the same key
+    assert status(out) == "finished"
+    assert run("--cell", 6, plan=PLAN.replace('"4T"', '"2T"'))[0] == 0
+    assert status(out) == "running"
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def test_results_say_which_plan_and_which_files_they_rest_on(run, base, tmp_path):
+    """Also a file of scales, and a text whose name is in no encoding."""
+    scaling("a", 2.0).save(base / "mine.json")
+    odd = base / os.fsdecode(b"odd/books/test")
+    odd.mkdir(parents=True, exist_ok=True)
+    (odd / os.fsdecode(b"caf\xe9.txt")).write_bytes((base / "data/books/test/0.txt").read_bytes())
+    plan = PLAN.replace('"spectrum"', '"scales:mine.json"').replace('"data"', '"odd"')
+    code, _, err = run(plan=plan)
+    assert code == 0, err
+    about = json.loads((tmp_path / "out/plan.json").read_text())
+    assert about["plan"]["corpora"][0]["test"] == ["caf\\xe9.txt"]
+    for name in ("sweep", "summary"):
+        made_by = json.loads((tmp_path / f"out/tables/{name}.json").read_text())["made_by"]
+        assert made_by["command"] == about["made_by"]["command"]
+        assert made_by["command"]["verb"] == "sweep"
+        assert made_by["command"]["plan"] == about["plan"]
+        assert made_by["command"]["plan_sha256"] == hashlib.sha256(json_bytes(about["plan"])).hexdigest()
+        assert made_by["engine"].startswith("compiled: ")
+        assert made_by["inputs"] == about["inputs"]
+        found = {(i["role"], i["name"]): i["sha256"] for i in made_by["inputs"]}
+        assert found["scales", "mine.json"] == hashlib.sha256((base / "mine.json").read_bytes()).hexdigest()
+        assert ("books/test", "caf\\xe9.txt") in found
+    cells = [json.loads(path.read_text()) for path in (tmp_path / "out/cells").iterdir()]
+    assert about["machines"] == [cells[0]["made_on"]]
+    assert about["machines"][0]["versions"]["torch"] == cells[0]["facts"]["versions"]["torch"]
+    other = run(plan=plan.replace('"4T"', '"2T"'))
+    assert other[0] == 0
+    again = json.loads((tmp_path / "out/plan.json").read_text())["made_by"]["command"]["plan_sha256"]
+    assert again != about["made_by"]["command"]["plan_sha256"]
+
+
 def test_fresh_starts_over(run, tmp_path):
     assert run("--cell", 1)[0] == 0
     code, _, err = run("--fresh")
@@ -183,10 +262,21 @@ def test_fresh_starts_over(run, tmp_path):
     ("words", "plan", "told"),
     [
         (["--cell", "7"], PLAN, "--cell 7: expected 1 to 6"),
+        (["--cell", "0", "--list"], PLAN, "--cell 0: expected 1 to 6"),
+        (["--cell", "7", "--dry-run"], PLAN, "--cell 7: expected 1 to 6"),
+        (["--cell", "1", "--list"], PLAN, "--list prints all cells and runs none: give it without --cell"),
+        (["--list", "--dry-run"], PLAN, "give it without --dry-run"),
+        (["--list", "--fresh"], PLAN, "give it without --fresh"),
         (["--cell", "1", "--fresh"], PLAN, "without --cell"),
+        (["--cell", "1", "--engine", "dask://a:1"], PLAN, "in this process: give it without --engine dask://a:1"),
+        (["--cell", "1", "--jobs", "4"], PLAN, "in this process: give it without --jobs 4"),
         (["--engine", "spark"], PLAN, "engine 'spark'"),
         (["--jobs", "0"], PLAN, "--jobs 0"),
-        ([], PLAN.replace('"m2"', '"m3"'), "'m3'"),
+        ([], PLAN.replace('"m2"', '"m3"'), "plan.toml: models: model 'm3'"),
+        ([], PLAN + 'target = "T..2T"', "fit.target: "),
+        ([], PLAN + "target = 1", "plan.toml: fit.target: 1 tokens; expected at least 16, the training length of m2"),
+        ([], "threads = 100000\n" + PLAN, "plan.toml: threads: 100000; expected at most 4096"),
+        ([], PLAN.replace('"none"', '"scales:none.json"'), "none.json"),
         ([], PLAN.replace('"T", "4T"', '"4x"'), "lengths: '4x' is not a length"),
         ([], PLAN.replace('"T", "4T"', "1"), "lengths: 1 token"),
         ([], PLAN.replace('"2T"', '"T"'), "fit.length: 16 tokens; expected at least 32"),
@@ -221,96 +311,6 @@ def test_a_folder_of_another_run_is_left_alone(run, tmp_path):
         assert 'holds a different run (dtype is "float32" there, "float64" now' in err
 
 
-# -- the board ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """A terminal of 80 columns and 24 lines, and a function that reads what stands in it."""
-    monkeypatch.setenv("TERM", "xterm")
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-
-    def read():
-        found = b""
-        while select.select([ours], [], [], 0.5)[0]:
-            found += os.read(ours, 4096)
-        return found.decode().replace("\r\n", "\n")
-
-    with open(theirs, "w") as stream:
-        yield stream, read
-    os.close(ours)
-
-
-CELLS = [
-    Cell(n, "perplexity", model, "books", 16, method, None)
-    for n, (model, method) in enumerate([("a", "none"), ("a", "heads"), ("b", "none"), ("b", "heads")], 1)
-]
-
-
-def events():
-    yield Event("kept", CELLS[0])
-    yield Event("done", CELLS[1], 10, 1.0, is_fit=True, target=64)
-    yield Event("done", CELLS[1], 10, 2.0)
-    yield Event("again", CELLS[2], failure=Failure("E", "no luck", 4))
-    yield Event("failed", CELLS[2], 10, failure=Failure("E", "no luck", 4))
-
-
-def test_the_board_counts_cells_by_model_and_method(terminal):
-    now, (stream, read) = [0.0], terminal
-    shown = Board(CELLS, 60, stream=stream, clock=lambda: now[0])
-    for event in events():
-        now[0] += 1
-        shown(event)
-    assert shown.lines(80, 24) == [
-        "                   none  heads",
-        "a books             1/1    1/1",
-        "b books  0/1 (1 failed)    0/1",
-        "sweep: 2 of 4 cells done, 1 failed (1 were there), about 5 s left",
-    ]
-    assert len(shown.lines(80, 3)) == 1  # no room for the table
-    assert all(len(line) < 20 for line in shown.lines(20, 24))
-    shown.close()
-    text = read()
-    assert text.count("\x1b[4F\x1b[0J") == 5  # each drawing takes the place of the last, and the end that of all
-    assert text.endswith("\x1b[4F\x1b[0J" + shown.status() + "\n")
-    told = [line for line in text.replace("\x1b[4F\x1b[0J", "").splitlines() if "no luck" in line]
-    assert told == [
-        "sweep: perplexity of b on books, 16 tokens, none failed, and will be tried again: no luck",
-        "sweep: perplexity of b on books, 16 tokens, none failed: no luck",
-    ]
-
-
-def test_a_wide_board_is_turned():
-    cells = [Cell(n, "perplexity", "a", "books", 16, f"method-{n}", None) for n in range(1, 9)]
-    lines = Board(cells, 1, stream=io.StringIO()).lines(60, 24)
-    assert [line.split() for line in lines[:2]] == [["a", "books"], ["method-1", "0/1"]]
-
-
-def test_what_is_no_terminal_gets_a_line_now_and_then_and_all_that_went_wrong():
-    now, stream = [0.0], io.StringIO()
-    shown = Board(CELLS, 60, stream=stream, clock=lambda: now[0])
-    for event in events():
-        now[0] += 12
-        shown(event)
-    shown(Event("failed", replace(CELLS[1], seed=3), failure=Failure("E", "none", 4), is_fit=True, target=64))
-    shown.close()
-    assert "\x1b" not in stream.getvalue()
-    assert stream.getvalue().splitlines() == [
-        "sweep: 2 of 4 cells done (1 were there), about 72 s left",
-        "sweep: perplexity of b on books, 16 tokens, none failed, and will be tried again: no luck",
-        "sweep: perplexity of b on books, 16 tokens, none failed: no luck",
-        "sweep: the fit of heads to a for 64 tokens, seed 3 failed: none",
-        "sweep: 2 of 4 cells done, 1 failed (1 were there), about 60 s left",
-    ]
-
-
-def test_a_dumb_terminal_is_no_terminal(terminal, monkeypatch):
-    assert Board(CELLS, 60, stream=terminal[0]).people
-    monkeypatch.setenv("TERM", "dumb")
-    assert not Board(CELLS, 60, stream=terminal[0]).people
-
-
 def test_a_summary_shows_deviations_and_failures():
     of = {"task": "perplexity", "model": "m", "corpus": "c", "length": 16, "failed": 0, "share_mean": None}
     values = {"tail_bits_mean": 2.0, "tail_bits_sd": 0.5, "harm_mean": None, "harm_sd": None, "share_sd": None}
@@ -321,4 +321,3 @@ def test_a_summary_shows_deviations_and_failures():
     assert lines[3].split() == ["none", "1", "failed"]
     keys = [row | {"task": "passkey", "share_mean": 0.25} for row in rows[:1]]
     assert summary_lines(keys)[2].split() == ["heads", "25%"]
-    assert replace(CELLS[0], seed=1).words().endswith("none, seed 1")
