@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from mambascope.analysis.runs import RunFolder
 from mambascope.analysis.starts_study import START_LABELS, StartsStudy
-from mambascope.analysis.starts_study.result import LayerEntry
+from mambascope.analysis.starts_study.entries import LayerEntry
 from mambascope.analysis.starts_study.scores import less
 
 from .curves import LINEAR_BELOW_BITS, difference_axis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,34 +9,12 @@ from mambascope.spectra.html_table import html_table
 
 from ..evaluate.intervals import Interval
 from .curves import PassRatio, StartRun, pass_ratio
+from .entries import LayerEntry, best_entry
 from .plan import StartsPlan
 from .scores import Score, less
+from .words import sentences
 
 Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerEntry:
-    """One line of the comparison of layer factors: the seed that selection text chose, on test text."""
-
-    name: str
-    """What it is, in words."""
-    kind: str | None
-    """Kind of the layer factors; None for what is no such calibration."""
-    method: str | None
-    """Method."""
-    label: str
-    """Start, or ``none``, ``constant``, ``proposal``."""
-    seed: int | None
-    """Seed with the fewest selection bits."""
-    seeds: int
-    """Seeds that it was chosen from."""
-    passes: float
-    """Forward passes of one of them."""
-    selection_bits: float | None
-    """Selection tail bits."""
-    score: Score
-    """On test text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +141,6 @@ class StartsStudy:
 
     def sentences(self) -> list[str]:
         """Say plainly what was found, losses of the spectrum start among it."""
-        from .words import sentences
-
         return sentences(self)
 
     def _repr_html_(self) -> str:
@@ -186,11 +161,6 @@ class StartsStudy:
 
     def __repr__(self) -> str:
         return f"StartsStudy({self.model}, {len(self.runs)} calibrations, L = {self.plan.target_length})"
-
-
-def best_entry(entries: Sequence[LayerEntry]) -> LayerEntry | None:
-    """Return the entry with the least harm on test text, or None without entries."""
-    return min(entries, key=lambda e: sum(e.score.tail), default=None)
 
 
 def _named(run: StartRun) -> dict[str, Any]:

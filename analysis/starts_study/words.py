@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .curves import PassRatio
-from .result import LayerEntry, StartsStudy, best_entry
+from .entries import LayerEntry, best_entry
 from .scores import less
+
+if TYPE_CHECKING:
+    from .result import StartsStudy
 
 MAY_LOSE_BITS = 0.002
 """A calibration may lose this much on test text against its start. Ours: 0.14 % of perplexity."""

@@ -100,39 +100,57 @@ def test_a_proposal_is_not_scored_on_the_text_that_it_was_measured_on(folder, tm
             assert told(*words, *texts["test"], tmp_path / "short.txt").code == 0
 
 
-def test_a_comparison_refuses_a_corpus_that_leaks(folder, tmp_path):
+def over_corpora(folder, data, methods):
+    """The words of the two commands that read a corpus from its folder, and the plan of the second."""
+    plan = f'models = ["{folder / "model"}"]\nlengths = [16, 64]\nmethods = ["{methods}"]\ncorpora = ["mine"]\n'
+    (data.parent / "plan.toml").write_text(plan + f'data = "{data}"\n')
+    aim = ["--corpora", "mine", "--lengths", "16,64", "--calibrate-at", "64", "--passkey-examples", "0", "--jobs", "1"]
+    return {
+        "compare": ["compare", folder / "model", "--data", data, "--methods", methods, *aim],
+        "sweep": ["sweep", data.parent / "plan.toml", "--jobs", "1"],
+    }
+
+
+def corpus(folder, data):
+    """The texts as a corpus, in the folders of its parts."""
     for part in PARTS:
-        (tmp_path / "data/mine" / part).mkdir(parents=True)
+        (data / "mine" / part).mkdir(parents=True)
         for k in range(2):
-            shutil.copy(folder / f"{part}{k}.txt", tmp_path / "data/mine" / part)
-    words = ["compare", folder / "model", "--data", tmp_path / "data", "--corpora", "mine", "--lengths", "16,64"]
-    words += ["--methods", "spectrum", "--calibrate-at", "64", "--passkey-examples", "0", "--jobs", "1"]
-    shutil.copy(folder / "test1.txt", tmp_path / "data/mine/calibration/z.txt")
-    refused([*words, "-o", tmp_path / "run"], "same content")
-    assert not (tmp_path / "run").exists()
+            shutil.copy(folder / f"{part}{k}.txt", data / "mine" / part)
+    return data / "mine"
+
+
+@pytest.mark.parametrize("command", ["compare", "sweep"])
+def test_a_corpus_that_leaks_is_refused(folder, tmp_path, command):
+    """Its folders hold plain texts, so that only the name can be another."""
+    mine = corpus(folder, tmp_path / "data")
+    words = [*over_corpora(folder, tmp_path / "data", "spectrum")[command], "-o", tmp_path / "run"]
+    for one, other in itertools.permutations(PARTS, 2):
+        leak = mine / other / "z.txt"
+        shutil.copy(folder / f"{one}1.txt", leak)
+        refused(words, "same content", one, other)
+        assert not list((tmp_path / "run").glob("cells/*"))
+        leak.unlink()
+    for part in PARTS:
+        shutil.copy(folder / f"{part}0.txt", mine / part / "z.txt")
+        refused(words, "same content", "give it once")
+        (mine / part / "z.txt").unlink()
+    assert told(*words, "--dry-run").code == 0  # negative control: nothing but the content is looked at
 
 
 @pytest.mark.parametrize("command", ["compare", "sweep", "passkey"])
 def test_no_command_scores_scales_on_the_text_that_they_were_made_from(folder, tmp_path, command):
     """Whatever takes a file of scales as a method."""
-    data = tmp_path / "data/mine"
-    for part in PARTS:
-        (data / part).mkdir(parents=True)
-        for k in range(2):
-            shutil.copy(folder / f"{part}{k}.txt", data / part)
+    mine = corpus(folder, tmp_path / "data")
     made = told("propose", folder / "model", "--text", folder / "test1.txt", *AIM, "-o", tmp_path / "made")
     assert made.code == 0
     scales = f"scales:{tmp_path / 'made/scales.json'}"
-    plan = f'models = ["{folder / "model"}"]\nlengths = [16]\nmethods = ["{scales}"]\ncorpora = ["mine"]\n'
-    (tmp_path / "plan.toml").write_text(plan + 'data = "data"\n')
-    words = {
-        "compare": ["compare", folder / "model", "--data", tmp_path / "data", "--corpora", "mine", "--lengths", "16,64",
-                    "--methods", scales, "--calibrate-at", "64", "--passkey-examples", "0", "--jobs", "1"],
-        "sweep": ["sweep", tmp_path / "plan.toml"],
+    words = over_corpora(folder, tmp_path / "data", scales) | {
         "passkey": ["evaluate", folder / "model", "--task", "passkey", "--lengths", "256", "--methods", scales,
-                    "--examples", "1", "--noise", *sorted((data / "test").iterdir())],
-    }[command]  # fmt: skip
+                    "--examples", "1", "--noise", *sorted((mine / "test").iterdir())],
+    }  # fmt: skip
+    words = words[command]
     refused([*words, "-o", tmp_path / "run"], "same content", "fitted on or chosen")
     assert not list((tmp_path / "run").glob("cells/*"))
-    (data / "test/test1.txt").write_text("another text, of which the scales know nothing. " * 9)
+    (mine / "test/test1.txt").write_text("another text, of which the scales know nothing. " * 9)
     assert told(*words, "--dry-run").code == 0

@@ -15,10 +15,34 @@ from tests.chaos.small_runs import prepare
 
 SHORT = ("propose", "evaluate", "calibrate", "simulate")
 LONG = ("spectrum", "norms", "diagnose", "forecast", "bake", "train", "verify", "report")
+LONG += ("starts", "compare", "sweep")
+
+OWN = ("manifest.json", "journal.jsonl", ".lock", ".sweep-lock")
 
 
 def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def whole_folder(run):
+    """Hold the outputs that a folder tells against its files, and those of the runs in it, and return all of these."""
+    below = {path.parent for path in run.rglob("manifest.json")} - {run}
+    inside = [whole_folder(folder) for folder in below if not below & set(folder.parents)]
+    files = {path for path in run.rglob("*") if path.is_file() and not below & set(path.parents)}
+    files -= {run / own for own in OWN}
+    found = read_manifest(run)
+    assert found.status == "finished", run
+    kept = {path for path in files if path.parent in {run / "cells", run / "fits"} and says_itself(path)}  # of a sweep
+    assert found.outputs == {path.relative_to(run).as_posix(): sha256(path) for path in files - kept}, run
+    return files.union(*inside)
+
+
+def says_itself(path):
+    """Whether what a sweep has kept tells what it depends on, and on what machine it was made."""
+    document = json.loads(path.read_text())
+    return {"model", "texts" if path.parent.name == "cells" else "calibration", "versions"} <= set(
+        document["facts"]
+    ) and ({"python", "numpy", "torch"} <= set(document["made_on"]["versions"]))
 
 
 @pytest.mark.timeout(900)
@@ -33,20 +57,18 @@ def test_a_run_says_how_every_file_of_it_was_made(tmp_path, name):
     assert {"python", "numpy", "torch"} <= set(found.versions)
     assert found.device == "cpu"
     assert found.dtype in {"float32", "float64"}
-    made = {path for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    made -= {tmp_path / "run" / own for own in ("manifest.json", "journal.jsonl", ".lock")}
-    assert found.outputs == {path.relative_to(tmp_path / "run").as_posix(): sha256(path) for path in made}
+    made = whole_folder(tmp_path / "run")
     given = {str(word) for word in words}
     read = {path for path in tmp_path.rglob("*") if str(path) in given and path.is_file()}
     if str(tmp_path / "model") in given:
         read |= {tmp_path / "model/config.json", tmp_path / "model/model.safetensors"}
     if name == "calibrate":  # which compares its test texts with the others, and reads nothing of them
         read -= set(words[words.index("--text") + 1 : words.index("--target-length")])
-    if name != "train":  # whose recipe is in the command, in full
+    if name not in {"train", "sweep"}:  # the recipe is in the command, in full; every cell tells its own inputs
         assert {sha256(path) for path in read} <= {each.sha256 for each in found.inputs}
     told_again = [json.loads(path.read_text()) for path in made if path.suffix == ".json"]
     for document in (each for each in told_again if isinstance(each, dict) and isinstance(each.get("made_by"), dict)):
-        assert document["made_by"]["command"] == found.command
+        assert document["made_by"]["command"].items() >= found.command.items()  # tables of a sweep hold its plan too
         assert document["made_by"]["versions"] == found.versions
 
 
@@ -71,6 +93,27 @@ def test_stored_scales_give_the_table_that_was_reported(tmp_path):
     for one, other in zip(first, second, strict=True):
         for key in ("length", "bits_per_token", "tail_bits_per_token", "tokens", "ci_low", "ci_high"):
             assert one[key] == other[key], key
+
+
+@pytest.mark.soak
+def test_stored_scales_of_a_comparison_give_the_table_that_was_reported(tmp_path):
+    """Every digit of every row: each method's file of scales, given to another comparison as a method."""
+    words = prepare(tmp_path)["compare"]
+    assert told(*words, "-o", tmp_path / "first").code == 0
+    at = words.index("--methods") + 1
+    stored = {
+        name: tmp_path / f"first/scales/model/{name.replace(':', '-')}.json" for name in ("constant:a:2", "spectrum")
+    }
+    methods = ",".join(["none", *(f"scales:{path}" for path in stored.values())])
+    assert told(*words[:at], methods, *words[at + 1 :], "-o", tmp_path / "again").code == 0
+    first, again = (
+        json.loads((tmp_path / run / "tables/compare.json").read_text())["rows"] for run in ("first", "again")
+    )
+    measured = ("corpus", "length", "bits", "tail_bits", "last_bits", "harm", "harm_low", "harm_high", "inside")
+    for name, path in stored.items():
+        one = [[row[key] for key in measured] for row in first if row["method"] == name]
+        assert one == [[row[key] for key in measured] for row in again if row["method"] == f"scales:{path}"]
+        assert len(one) == 2
 
 
 def test_the_first_figure_comes_within_20_seconds(tmp_path):

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from mambascope.analysis.engine_each import Failure
+from mambascope.analysis.sweep_store import SweepStore
 from mambascope.spectra.checkpoint import Checkpoint, save_checkpoint
 from mambascope.spectra.scales import scaling
 from tests.attacks.commands import told
@@ -23,9 +25,12 @@ ROOT = Path(__file__).parents[2]
 STARTS = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pickle.find_class"}
 """What the interpreter reports when a process is started or a pickle names a function."""
 _seen: list[str] | None = None
+_opened: set[str] = set()
 
 
 def _hook(event, arguments):
+    if _seen is not None and event == "open":
+        _opened.add(str(arguments[0]))
     if _seen is not None and (event in STARTS or (event in {"open", "os.mkdir"} and "canary" in str(arguments[0]))):
         _seen.append(f"{event} {arguments}")
 
@@ -98,8 +103,17 @@ def whole(tmp_path_factory):
     }
     recipe |= {"d_model": 16, "n_layer": 1, "d_state": 4, "headdim": 8, "train_length": 16, "batch": 1, "steps": 2}
     (base / "recipe.json").write_text(json.dumps(recipe))
-    for words in {tuple(words) for words in READ_BY.values() if "-o" in words}:
+    for role in ("calibration", "validation", "test"):
+        (base / "data/own" / role).mkdir(parents=True)
+        (base / f"data/own/{role}/text.txt").write_text(f"A {role} in which nothing much happens either. " * 4)
+    plan = 'models = ["model"]\nlengths = [16]\nmethods = ["none", "full-finetuning"]\ncorpora = ["own"]\n'
+    (base / "plan.toml").write_text(plan + 'data = "data"\n[fit]\nlength = 32\nsteps = 1\n')
+    for words in {tuple(words) for words in READ_BY.values() if "-o" in words and "--list" not in words}:
         assert told(*located(base, words)).code == 0, words
+    tuned = next(path for path in (base / "swept/cells").iterdir() if '"full-finetuning"' in path.read_text())
+    with SweepStore.open(base / "swept") as store:  # as if it had failed once: its fit is read when it is tried again
+        store.put_failure(json.loads(tuned.read_text())["facts"], Failure("OSError", "no reason", 5), 1)
+    tuned.unlink()
     return base
 
 
@@ -109,6 +123,7 @@ CALIBRATE = ["calibrate", "model/", "--target-length", "32", "--steps", "1", "--
 CALIBRATE += ["--start", "ones", "--text", "text.txt", "--calibration", "calibration.txt"]
 CALIBRATE += ["--validation", "validation.txt", "-o", "calibrated/"]
 TRAIN = ["train", "recipe.json", "--data", "text.txt", "-o", "trained/"]
+SWEEP = ["sweep", "plan.toml", "--jobs", "1", "-o", "swept/"]
 READ_BY = {
     "model/config.json": ["spectrum", "model/"],
     "model/model.safetensors": ["spectrum", "model/"],
@@ -139,6 +154,11 @@ READ_BY = {
     "evaluation/data/sums/none/0.safetensors": EVALUATE,
     "calibrated/calibration.safetensors": CALIBRATE,
     "trained/training.safetensors": TRAIN,
+    "plan.toml": SWEEP,
+    "swept/cells/*.json": SWEEP,
+    "swept/fits/*.json": SWEEP,
+    "swept/fits/*.safetensors": SWEEP,
+    "swept/failed/*.json": ["sweep", "plan.toml", "--list", "-o", "swept/"],
 }
 """Each file, and the command that reads it."""
 
@@ -159,23 +179,27 @@ FEW = ("pickle of os.system, protocol 2", "torch.save", "npy", "npy whose header
 def test_no_payload_in_any_file_is_run(whole, tmp_path, chosen):
     global _seen
     canary, tried = tmp_path / "canary", 0
+    kept = shutil.copytree(whole, tmp_path / "kept")
     for place, words in READ_BY.items():
         for name, data in payloads(canary, range(6)):
             if chosen and name not in chosen:
                 continue
-            base = shutil.copytree(whole, tmp_path / "there")
-            assert (base / place).is_file(), place
-            (base / place).write_bytes(data)
+            (attacked,) = whole.glob(place)  # where it was made: a run that was moved is another one, and goes unread
+            attacked.write_bytes(data)
+            _opened.clear()
             try:
                 _seen = []
-                found = told(*located(base, words))
+                found = told(*located(whole, words))
                 happened = _seen
             finally:
                 _seen = None
+                shutil.rmtree(whole)
+                shutil.copytree(kept, whole)
             assert found.code in {0, 3}, (place, name, found)  # 0: a text may say what it likes
             assert not happened, (place, name, happened)
             assert not canary.exists(), (place, name)
-            shutil.rmtree(base)
+            assert attacked.suffix == ".safetensors" or str(attacked) in _opened, (place, found)  # it was looked at
+            assert "a different run" not in found.err, (place, found)
             tried += 1
     print(f"{tried} hostile files, 0 executed")
     assert tried == len(READ_BY) * (len(chosen) or 33)

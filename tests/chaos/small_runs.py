@@ -26,9 +26,18 @@ def prepare(base):
     recipe = {"name": "small", "arch": "mamba2", "why": "test", "A_init": rates, "headdim": 8, "train_length": 16}
     recipe |= {"d_model": 16, "n_layer": 1, "d_state": 4, "batch": 1, "steps": 12}
     (base / "recipe.json").write_text(json.dumps(recipe))
+    for role, paths in texts.items():  # the same texts as a corpus
+        (base / "data/own" / role).mkdir(parents=True)
+        for path in paths:
+            (base / "data/own" / role / path.name).write_bytes(path.read_bytes())
+    plan = f'models = ["{model}"]\nlengths = [16, 128]\nmethods = ["none", "constant:2", "heads"]\ndata = "data"\n'
+    (base / "plan.toml").write_text(plan + 'corpora = ["own"]\n[fit]\nlength = "2T"\nsteps = 1\n')
     study = ["--calibration", *texts["calibration"], "--validation", *texts["validation"], "--text", *texts["test"]]
     few = ["--steps", "4", "--batch", "1", "--selection-windows", "1"]
     scored = ["--lengths", "16,128", "--batch", "1", "--methods"]
+    corpus = ["--data", base / "data", "--corpora", "own", "--passkey-examples", "0", "--jobs", "1"]
+    starts = ["--steps", "1", "--seeds", "1", "--batch", "1", "--layer-passes", "64", "--layer-batch", "1"]
+    starts += ["--methods", "spsa", "--layer-methods", "spsa", "--layer-kinds", "a", "--jobs", "1"]
     return {
         "spectrum": ["spectrum", model, "--text", *texts["calibration"]],
         "norms": ["norms", model, "--text", *texts["test"], "--lengths", "16,64"],
@@ -42,6 +51,9 @@ def prepare(base):
         "simulate": ["simulate", "--times", "4,64", "--trials", "9000", "--engine", "sequential"],
         "verify": ["verify", "eq-6", "--trials", "8192", "--engine", "sequential"],
         "report": ["report", model, *study, *AIM, "--no-theory", "--calibration-steps", "2"],
+        "starts": ["starts", model, *study, "--target-length", "32", *starts, "--selection-windows", "1"],
+        "compare": ["compare", model, *corpus, "--lengths", "16,128", "--methods", "none,constant:2,spectrum"],
+        "sweep": ["sweep", base / "plan.toml", "--jobs", "1"],
     }
 
 
@@ -64,7 +76,9 @@ def whole_so_far(folder, expected):
     """Hold a stopped run against a finished one: nothing in it is half, false, or left over."""
     found = hashes(folder)
     names = {name for name in found if "mambascope-tmp" not in name and name.rpartition("/")[2] not in STATES}
-    for name in names - {"journal.jsonl"}:
+    on_its_way = {name for name in names if name.startswith(("work/", "failed/"))}  # of a sweep, until it is done
+    on_its_way |= {name for name in names if name.rpartition("/")[2] == "journal.jsonl"}  # also of the runs in a run
+    for name in names - on_its_way:
         assert found[name] == expected[name], name
     if (folder / "manifest.json").exists():
         json.loads((folder / "manifest.json").read_bytes())

@@ -14,6 +14,7 @@ from tests.chaos.small_runs import hashes, lines, prepare, whole_so_far
 
 SHORT = ("calibrate", "evaluate", "simulate")
 LONG = ("spectrum", "norms", "diagnose", "propose", "forecast", "bake", "train", "verify", *SHORT)
+LONG += ("starts", "compare", "sweep")
 
 
 @pytest.mark.parametrize("name", ["calibrate", "evaluate", "train"])

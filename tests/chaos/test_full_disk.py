@@ -16,6 +16,7 @@ from tests.chaos.small_runs import hashes, lines, prepare, whole_so_far
 
 SHORT = ("propose", "calibrate", "simulate")
 LONG = ("spectrum", "norms", "diagnose", "forecast", "evaluate", "bake", "train", "verify", "report")
+LONG += ("starts", "compare", "sweep")
 
 
 @pytest.fixture

@@ -17,13 +17,32 @@ from tests.chaos.forked import USABLE, start
 from tests.chaos.small_runs import hashes, lines, prepare
 
 CODE = "from mambascope.figures.cli import main; raise SystemExit(main())"
-HOLDING = ("spectrum", "norms", "propose", "evaluate", "calibrate", "bake", "train", "simulate")
+HOLDING = (
+    "spectrum",
+    "norms",
+    "propose",
+    "evaluate",
+    "calibrate",
+    "bake",
+    "train",
+    "simulate",
+    "starts",
+    "compare",
+    "sweep",
+)
 
 
 def files(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """The loops of a model are loaded, which once in a process takes longer than all that is timed here."""
+    assert told(*prepare(tmp_path_factory.mktemp("loaded"))["spectrum"]).code == 0
+
+
+@pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("name", HOLDING)
 def test_every_command_leaves_a_busy_folder_alone(tmp_path, name):
     words, run = prepare(tmp_path)[name], tmp_path / "run"

@@ -11,7 +11,7 @@ CLAIMS = ("eq-6", "theorem-4.2", "corollary-4.4", "theorem-b.1")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_verification_ends_up_the_same(kill_and_resume, jobs):
     """The run that is not killed uses one worker."""
-    words = ["verify", *CLAIMS, "--trials", "65536", "--jobs"]
+    words = ["verify", *CLAIMS, "--trials", "16384", "--jobs"]
     kill_and_resume([*words, str(jobs)], 60, files=40, whole_words=[*words, "1"])
 
 

@@ -1,6 +1,7 @@
 """Test ``mambascope.spectra.model``: one forward, whatever the blocks, alike in prefill and decode."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,37 @@ def test_a_broken_state_names_its_layer(arch):
         everything(model, ids, block_length=64)
     assert caught.value.layer == 1
     assert caught.value.position == 0
+
+
+class WritesTooMuch:
+    """From one token on, a layer writes more than float32 can hold."""
+
+    def __init__(self, layer, first):
+        self.layer, self.first = layer, first
+
+    def boundaries(self):
+        return ()
+
+    def __call__(self, layer, position, dynamics):
+        if layer != self.layer:
+            return dynamics
+        late = torch.arange(position, position + dynamics.gain.shape[1])[:, None] >= self.first
+        return replace(dynamics, gain=torch.where(late, 3e38, dynamics.gain))
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_state_that_overflows_on_the_way_names_its_layer_and_its_block(arch, layer):
+    model, first = tiny.tiny_model(arch), 75
+    with torch.no_grad():
+        model.layers()[layer].mixer.conv1d.weight.mul_(100)  # so that the first such write is too much
+    for block_length, start in ((1, 75), (7, 70), (64, 64), (LENGTH, 0)):
+        passed = [0]
+        run = model.stream(tokens(), intervention=WritesTooMuch(layer, first), block_length=block_length)
+        with pytest.raises(NonFiniteStateError, match=f"layer {layer}: .* from token {start} on") as caught:
+            passed.extend(block.stop for block in run)
+        assert (caught.value.layer, caught.value.position) == (layer, start)
+        assert passed[-1] == start  # all blocks before it were given out
 
 
 def test_scales_for_another_model_are_refused_before_anything_runs():
