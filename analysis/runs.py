@@ -22,6 +22,7 @@ from mambascope.spectra.errors import MambascopeError
 from mambascope.spectra.temporary import TEMPORARY
 
 from .atomic import StorageError, json_bytes, sync_folder, write_json
+from .interrupts import not_lost
 from .journal import Journal
 from .manifest import (
     JOURNAL,
@@ -117,9 +118,9 @@ class RunFolder:
                 run = cls(
                     folder, new, stack.enter_context(Journal.open(folder / JOURNAL)), resuming=bool(old) and not fresh
                 )
-                yield run
-                if lock in _held:  # not so in a forked child
-                    run._finish(time.monotonic() - begin)
+                with not_lost():
+                    yield run
+                run._finish(lock, time.monotonic() - begin)
             except BaseException as problem:
                 if lock in _held:
                     stopped = _stopped(run.manifest if run else new, problem, time.monotonic() - begin)
@@ -177,7 +178,9 @@ class RunFolder:
         self.manifest = msgspec.structs.replace(self.manifest, **changes)
         write_json(self.folder / MANIFEST, msgspec.to_builtins(self.manifest))
 
-    def _finish(self, seconds: float) -> None:
+    def _finish(self, lock: int, seconds: float) -> None:
+        if lock not in _held:  # in a forked child
+            return
         made = [name for name in self.manifest.outputs if (self.folder / name).is_file()]
         outputs = {name: sha256_of(self.folder / name) for name in made}
         self._record(status="finished", finished_utc=utc_now(), seconds=round(seconds, 3), outputs=outputs)

@@ -9,11 +9,8 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import signal
 import sys
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -84,14 +81,6 @@ def build_parser() -> Parser:
     return parser
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: wound up like Ctrl-C, so that workers end and the run folder says what happened."""
-
-
-def _terminate(*_: object) -> None:
-    raise _Terminated
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -120,26 +109,14 @@ def _main(arguments: Sequence[str] | None) -> int:
     # threads that spin while they wait cost a busy machine five times the time; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mambascope.analysis.atomic import ignore_file_size_signal
+    from mambascope.analysis.interrupts import remembered
 
     from .console import show_log
 
     ignore_file_size_signal()
     show_log()
-    with _winding_up():
+    with remembered():
         return _run(args)
-
-
-@contextmanager
-def _winding_up() -> Generator[None, None, None]:
-    """Wind up on SIGTERM inside the block, and leave a caller's own handler as it was."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -154,14 +131,17 @@ def _run(args: argparse.Namespace) -> int:
     Raises:
         RuntimeError: a fault of ours, shown in full.
     """
+    from mambascope.analysis.interrupts import TerminatedError, not_lost
+
     try:
-        args.run(args)
-        sys.stdout.flush()
+        with not_lost():
+            args.run(args)
+            sys.stdout.flush()
     except MambascopeError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt as stop:
         again = "; the same command goes on from here" if getattr(args, "output", None) else ""
-        return _fail(f"interrupted{again}", 143 if isinstance(stop, _Terminated) else 130)
+        return _fail(f"interrupted{again}", 143 if isinstance(stop, TerminatedError) else 130)
     except MemoryError:
         return _fail(f"out of memory; {_LESS}", 5)
     except BrokenPipeError:  # the reader, such as `head`, has had enough

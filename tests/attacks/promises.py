@@ -138,7 +138,8 @@ PROMISES = (
     ),
     Promise(
         7,
-        "Same inputs, seed, device, dtype and kind of CPU: the same bytes, whatever the workers, their order and the engine",
+        "Same inputs, seed, device, dtype and kind of CPU: the same bytes, whatever the workers, their order and the "
+        "engine",
         "sequential, loky and dask, 1 and 2 workers, an array of jobs",
         (
             f"{ANALYSIS}/test_engine.py::test_loky_gives_the_same_bytes",
@@ -182,7 +183,8 @@ PROMISES = (
     Promise(
         10,
         "A million tokens add no drift; a state that overflows names its layer, and the first token of its block",
-        "1,048,576 tokens in float32 beside float64: decays, states and bits within 2e-6, or three times what one block alone errs",
+        "1,048,576 tokens in float32 beside float64: decays, states and bits within 2e-6, or three "
+        "times what one block alone errs",
         (
             f"{ANALYSIS}/test_million_tokens.py::test_float32_keeps_to_float64_over_a_few_blocks",
             f"{SPECTRA}/test_model.py::test_a_broken_state_names_its_layer",
@@ -259,6 +261,7 @@ PROMISES = (
         "336 interrupts at random instants of 14 commands, 0 lost; 20 commands, 0 connections",
         (
             f"{CHAOS}/test_ctrl_c.py::test_in_the_middle_of_a_step",
+            f"{CHAOS}/test_ctrl_c.py::test_an_interrupt_that_a_library_takes_for_an_error",
             f"{CHAOS}/test_ctrl_c.py::test_at_random_instants",
             f"{CHAOS}/test_workers.py::test_no_worker_outlives_its_run",
             f"{CHAOS}/test_offline.py::test_no_command_asks_the_network",

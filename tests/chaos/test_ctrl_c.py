@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -40,6 +41,24 @@ def test_in_the_middle_of_a_step(tmp_path, monkeypatch, name):
     assert told(*words, "-o", run).code == 0
     assert hashes(run) == hashes(tmp_path / "calm")
     assert read_manifest(run).resumed == 3
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_that_a_library_takes_for_an_error(tmp_path, monkeypatch, how, code):
+    """pybind11 makes a TypeError of one that comes while it converts arguments, as in a figure being drawn."""
+    words, append = prepare(tmp_path)["evaluate"], Journal.append
+
+    def swallowed(self, *entry):
+        append(self, *entry)
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(how)
+        raise TypeError("incompatible function arguments")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", swallowed)
+        refused([*words, "-o", tmp_path / "run"], "interrupted; the same command goes on from here", code=code)
+    assert read_manifest(tmp_path / "run").status == "interrupted"
+    assert told(*words, "-o", tmp_path / "run").code == 0
 
 
 @pytest.mark.skipif(not USABLE, reason="needs fork, and no CUDA context that it would break")
