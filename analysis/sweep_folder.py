@@ -32,7 +32,7 @@ class SweepFolder(RunFolder):
 class _Shared(SweepFolder):
     """What a process of one cell opens: when it lets go the sweep still runs."""
 
-    def _finish(self, seconds: float) -> None:
+    def _finish(self, lock: int, seconds: float) -> None:
         pass
 
 
