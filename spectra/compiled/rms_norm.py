@@ -21,11 +21,6 @@ def inverse_rms(v, eps):  # type: ignore[no-untyped-def]
     total = np.float32(0.0)
     for c in range(v.shape[0]):
         total += v[c] * v[c]
-    if not total < np.float32(np.inf):  # numbers beyond 1e19 would give a silent zero
-        wide = 0.0
-        for c in range(v.shape[0]):
-            wide += np.float64(v[c]) * np.float64(v[c])
-        return np.float32(1.0 / np.sqrt(wide / v.shape[0] + eps))
     return np.float32(1.0) / np.sqrt(total / np.float32(v.shape[0]) + np.float32(eps))
 
 

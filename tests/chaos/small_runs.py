@@ -27,7 +27,7 @@ def prepare(base):
     recipe |= {"d_model": 16, "n_layer": 1, "d_state": 4, "batch": 1, "steps": 12}
     (base / "recipe.json").write_text(json.dumps(recipe))
     for role, paths in texts.items():  # the same texts as a corpus
-        (base / "data/own" / role).mkdir(parents=True)
+        (base / "data/own" / role).mkdir(parents=True, exist_ok=True)
         for path in paths:
             (base / "data/own" / role / path.name).write_bytes(path.read_bytes())
     plan = f'models = ["{model}"]\nlengths = [16, 128]\nmethods = ["none", "constant:2", "heads"]\ndata = "data"\n'
