@@ -13,7 +13,7 @@ import torch
 from mambascope.spectra.checkpoint import Checkpoint
 from mambascope.spectra.config import Config
 from mambascope.spectra.layouts import expected_tensors
-from mambascope.spectra.scan import choose
+from mambascope.spectra.scan.kernels import switched_off
 
 from .evaluate.bits import positions_at_once
 
@@ -95,7 +95,8 @@ def graph_bytes(config: Config, dtype: torch.dtype, tokens: int, device: str = "
         Bytes.
     """
     states = torch.float64 if dtype == torch.float64 else torch.float32
-    if choose(config.arch, torch.device(device), states, gradient=True).name == "compiled":
+    # as `choose` has it, which would import numba: what that takes belongs to the run that is planned here
+    if device == "cpu" and states == torch.float32 and not switched_off():
         return round(tokens * config.n_layer * WIDTHS_KEPT[config.arch] * token_width(config) * 4)
     kept = WIDTHS_KEPT_PLAIN[config.arch] * token_width(config)
     if config.arch == "mamba":

@@ -57,10 +57,10 @@ print(json.dumps([predicted, found]))
     [
         (256, 512, 1, "pass"),
         (512, 2048, 32, "pass"),
-        (256, 8192, 1, "pass"),
+        pytest.param(256, 8192, 1, "pass", marks=pytest.mark.soak),
         (256, 2048, 4, "gradient"),
-        (256, 2048, 4, "gradient in plain torch"),
-        (128, 1024, 1, "gradient in float64"),
+        (128, 512, 2, "gradient in plain torch"),
+        (128, 256, 1, "gradient in float64"),
     ],
 )
 def test_a_block_takes_what_the_formula_says(arch, d_model, tokens, rows, what):

@@ -75,7 +75,7 @@ def test_a_cell_that_another_process_is_at_comes_last(job, whole, tmp_path, done
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("where", [{}, {"engine": "loky", "jobs": 2}])
+@pytest.mark.parametrize("where", [{}, pytest.param({"engine": "loky", "jobs": 2}, marks=pytest.mark.soak)])
 def test_a_fit_that_another_process_is_at_is_waited_for_with_its_cells(job, whole, tmp_path, where):
     with SweepStore.open(tmp_path) as store:
         key = SweepRun(job, store).fit_key(job.cells()[1])

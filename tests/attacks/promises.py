@@ -86,9 +86,7 @@ PROMISES = (
         "simulate, compare and sweep, up to 195 of a bare run folder: 0 lost",
         (
             f"{CHAOS}/test_kills_of_every_command.py::test_killed_at_random_instants",
-            f"{CHAOS}/test_compare_kills.py::test_a_killed_comparison_ends_up_the_same",
             f"{CHAOS}/test_sweep_kills.py::test_two_workers_one_killed_then_the_parent_then_resumed",
-            f"{CHAOS}/test_sweep_kills.py::test_a_dask_cluster_of_one_whose_client_is_killed_and_comes_back",
             f"{CHAOS}/test_run_folder_kills.py::test_killed_and_resumed_gives_the_same_files",
             f"{CHAOS}/test_run_folder_kills.py::test_torn_last_line_costs_one_cell",
             f"{ANALYSIS}/test_journal.py::test_torn_at_every_byte",
@@ -100,6 +98,7 @@ PROMISES = (
             f"{CHAOS}/test_verify_kills.py::test_a_killed_verification_ends_up_the_same",
             f"{CHAOS}/test_verify_kills.py::test_a_killed_simulation_ends_up_the_same",
             f"{CHAOS}/test_compare_kills.py::test_a_killed_comparison_ends_up_the_same",
+            f"{CHAOS}/test_sweep_kills.py::test_a_dask_cluster_of_one_whose_client_is_killed_and_comes_back",
             f"{CHAOS}/test_sweep_kills.py::test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_were",
             f"{CHAOS}/test_sweep_kills.py::test_killed_again_and_again",
             f"{CHAOS}/test_run_folder_kills.py::test_killed_and_resumed_gives_the_same_files",
@@ -145,14 +144,13 @@ PROMISES = (
             f"{ANALYSIS}/test_engine.py::test_loky_gives_the_same_bytes",
             f"{ANALYSIS}/test_engine.py::test_dask_gives_the_same_bytes",
             f"{ANALYSIS}/test_sweep.py::test_one_cell_at_a_time_gives_the_same_bytes",
-            f"{CHAOS}/test_compare_kills.py::test_a_killed_comparison_ends_up_the_same",
             f"{CHAOS}/test_sweep_kills.py"
             "::test_a_dask_cluster_of_two_gives_the_same_bytes_also_when_a_worker_is_killed",
-            f"{CHAOS}/test_sweep_kills.py::test_the_whole_is_started_while_an_array_still_runs",
             "tests/simulate/claims/test_claims.py::test_rows_depend_on_key_and_trial_alone",
         ),
         (
             f"{CHAOS}/test_compare_kills.py::test_a_killed_comparison_ends_up_the_same",
+            f"{CHAOS}/test_sweep_kills.py::test_the_whole_is_started_while_an_array_still_runs",
             f"{CHAOS}/test_sweep_kills.py::test_an_array_of_jobs_in_one_folder",
         ),
     ),

@@ -14,10 +14,8 @@ _spec.loader.exec_module(tiny)
 pytestmark = pytest.mark.timeout(7200)  # of the long forms
 
 
-@pytest.mark.parametrize(
-    ("jobs", "kills"),
-    [(2, 2), pytest.param(1, 30, marks=pytest.mark.soak), pytest.param(2, 30, marks=pytest.mark.soak)],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("jobs", "kills"), [(1, 30), (2, 30)])
 def test_a_killed_comparison_ends_up_the_same(tmp_path, kill_and_resume, jobs, kills):
     """The run that is not killed uses one worker."""
     tiny.save_tiny(tmp_path / "model", "mamba2")

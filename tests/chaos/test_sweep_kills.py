@@ -160,6 +160,7 @@ def cluster_of(monkeypatch):
         )
 
 
+@pytest.mark.soak
 @pytest.mark.filterwarnings("ignore")  # of the cluster's own making
 def test_a_dask_cluster_of_one_whose_client_is_killed_and_comes_back(base, words, expected, cluster_of):
     """The cluster stays; what it was sent by the killed client it drops. One with other software is refused."""
@@ -219,6 +220,7 @@ def test_a_dask_cluster_of_two_gives_the_same_bytes_also_when_a_worker_is_killed
     assert killed
 
 
+@pytest.mark.soak
 def test_the_whole_is_started_while_an_array_still_runs(base, words, expected):
     """As a reader may who does not wait for the last of the jobs; each piece of work is done by one process."""
     folder = base / "early"

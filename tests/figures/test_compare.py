@@ -214,6 +214,7 @@ def test_lengths_that_are_none_are_a_usage_error(option, value, told, capsys):
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.soak
 def test_every_model_is_read_at_multiples_of_its_own_training_length(words, tmp_path, capsys):
     tiny.save_tiny(tmp_path / "longer", "mamba", train_length=32)
     words = ["compare", tmp_path / "model", tmp_path / "longer", *words[2:]]
