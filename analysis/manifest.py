@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -123,13 +124,15 @@ def new_manifest(
     words[:1] = [os.path.basename(word) for word in words[:1]]
     return Manifest(
         format=FORMAT,
-        mambascope=_version("mambascope") or "not installed",
+        mambascope=version_of("mambascope") or "not installed",
         argv=[os.fsencode(word).decode(errors="backslashreplace") for word in words],
         command=msgspec.json.decode(json_bytes(dict(command)), type=dict[str, Any]),
         outputs={},
         status="running",
         started_utc=utc_now(),
-        versions={"python": platform.python_version()} | {n: v for n in RECORDED if (v := _version(n))} | _gpu(stated),
+        versions={"python": platform.python_version()}
+        | {n: v for n in RECORDED if (v := version_of(n))}
+        | _gpu(stated),
         platform=platform.platform(),
         threads=threads or os.cpu_count() or 1,
         pid=os.getpid(),
@@ -161,7 +164,9 @@ def _gpu(stated: Mapping[str, Any]) -> dict[str, str]:
     return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda or ""}
 
 
-def _version(name: str) -> str | None:
+@cache
+def version_of(name: str) -> str | None:
+    """Return the version of an installed distribution."""
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(name)
     return None

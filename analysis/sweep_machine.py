@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import platform
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +18,18 @@ import torch
 
 from mambascope.spectra.config import Arch
 from mambascope.spectra.errors import MambascopeError
-from mambascope.spectra.scan import Engine, choose
-from mambascope.spectra.scan.kernels import KernelName, find, switched_off
 
-from .manifest import RECORDED
+from .manifest import RECORDED, version_of
+from .scan_engine import engine
 
 DECIDING = ("mambascope", "torch", "numpy", "numba")
 """Distributions of which another version may give other digits."""
 ON_GPU = ("triton", "mamba-ssm", "causal-conv1d")
 """The same on a GPU, beside those."""
-_KERNEL: dict[Arch, KernelName] = {"mamba": "selective_scan", "mamba2": "chunk_scan"}
 
 
 class OtherWorkerError(MambascopeError):
     """A worker of a cluster has other software than the plan was made with; another worker may have the same."""
-
-
-def engine(arch: Arch, device: str, dtype: str) -> Engine:
-    """Say what runs the scans of a model.
-
-    Args:
-        arch: of the model.
-        device: as the plan has it; this machine need not have it, as it may only put tables together.
-        dtype: of the weights.
-
-    Returns:
-        The engine. Without the GPU: what one that is young enough would run with the packages that are here.
-    """
-    where, states = torch.device(device), torch.float64 if dtype == "float64" else torch.float32
-    if where.type != "cuda" or torch.cuda.is_available() or switched_off():
-        return choose(arch, where, states)
-    official = states == torch.float32 and torch.version.cuda is not None and find(_KERNEL[arch]).function is not None
-    return Engine("official" if official else "blocked", "by the packages of this machine, which has no GPU")
-
-
-def engine_words(archs: Iterable[Arch], device: str, dtype: str) -> str:
-    """Say what runs the scans of some models, and why."""
-    found = {arch: str(engine(arch, device, dtype)) for arch in sorted(set(archs))}
-    if len(set(found.values())) == 1:
-        return next(iter(found.values()))
-    return ", ".join(f"{arch} {words}" for arch, words in found.items())
 
 
 def software(arch: Arch, device: str, dtype: str) -> dict[str, Any]:
@@ -73,7 +44,7 @@ def software(arch: Arch, device: str, dtype: str) -> dict[str, Any]:
         ``engine`` and ``versions``; None for what is not installed.
     """
     names = DECIDING + (ON_GPU if torch.device(device).type == "cuda" else ())
-    return {"engine": engine(arch, device, dtype).name, "versions": {name: _version(name) for name in names}}
+    return {"engine": engine(arch, device, dtype).name, "versions": {name: version_of(name) for name in names}}
 
 
 def check_software(expected: Mapping[str, Any], arch: Arch, device: str, dtype: str) -> None:
@@ -112,7 +83,7 @@ def machine(device: str) -> dict[str, Any]:
     """
     where = torch.device(device)
     gpu = torch.cuda.get_device_name(where) if where.type == "cuda" and torch.cuda.is_available() else None
-    versions = {"python": platform.python_version()} | {name: v for name in RECORDED if (v := _version(name))}
+    versions = {"python": platform.python_version()} | {name: v for name in RECORDED if (v := version_of(name))}
     return {"cpu": f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})", "gpu": gpu, "versions": versions}
 
 
@@ -122,10 +93,3 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-@cache
-def _version(name: str) -> str | None:
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version(name)
-    return None

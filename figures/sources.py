@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from mambascope.analysis.runs import InputFile, RunFolder
+from mambascope.analysis.scan_engine import engine, engine_words
 from mambascope.analysis.study import Texts
 from mambascope.spectra.checkpoint import Checkpoint, open_checkpoint
 from mambascope.spectra.errors import RefusedInputError
 from mambascope.spectra.foreign.checkpoint import ForeignCheckpoint
 from mambascope.spectra.loading import load, pick_device, read_card, read_texts, tokenizer_file
 from mambascope.spectra.model import Model
-from mambascope.spectra.scan import Engine, choose
+from mambascope.spectra.scan import Engine
 from mambascope.spectra.tokens import Document
 from mambascope.spectra.zoo import Split, text_files
 
@@ -82,8 +83,7 @@ class Source:
 
     def engine(self, args: argparse.Namespace) -> Engine:
         """Return what will run the model's scans, and why."""
-        states = torch.float64 if args.dtype == "float64" else torch.float32
-        return choose(self.checkpoint.config.arch, pick_device(args.device), states)
+        return engine(self.checkpoint.config.arch, str(pick_device(args.device)), args.dtype)
 
     def inputs(self, args: argparse.Namespace) -> list[InputFile]:
         """Describe by content the checkpoint's files and the tokenizer that is used."""
@@ -156,6 +156,8 @@ def run_folder(
         yield None
         return
     inputs = [each for source in sources for each in source.inputs(args)]
+    # of foreign models transformers runs everything
+    ours = [s.checkpoint.config.arch for s in sources if not isinstance(s.checkpoint, ForeignCheckpoint)]
     inputs += [InputFile.of(role, path) for role, paths in texts.items() for path in paths]
     with RunFolder.open(
         args.output,
@@ -165,19 +167,10 @@ def run_folder(
         inputs=inputs,
         device=device,
         dtype=args.dtype,
-        engine=_engine_words(sources, args) if runs_model else "",
+        engine=engine_words(ours, device, args.dtype) if runs_model else "",
         threads=threads,
     ) as folder:
         yield folder
-
-
-def _engine_words(sources: Sequence[Source], args: argparse.Namespace) -> str:
-    """Say what runs the scans of some models; of foreign ones transformers runs everything."""
-    ours = (source for source in sources if not isinstance(source.checkpoint, ForeignCheckpoint))
-    found = {source.checkpoint.config.arch: str(source.engine(args)) for source in ours}
-    if len(set(found.values())) < 2:
-        return next(iter(found.values()), "")
-    return ", ".join(f"{arch} {engine}" for arch, engine in sorted(found.items()))
 
 
 def tell_how_many_reach(texts: Sequence[Document], length: int, role: str) -> None:

@@ -101,8 +101,8 @@ def _identity(job: SweepJob) -> dict[str, Any]:
     """Return what makes a folder that of another run, which is not the plan, as that may grow; and what runs it."""
     import torch
 
+    from mambascope.analysis.scan_engine import engine_words
     from mambascope.analysis.sweep_keys import SweepFacts
-    from mambascope.analysis.sweep_machine import engine_words
 
     facts = SweepFacts(job)
     archs = [facts.checkpoint(model.name).config.arch for model in job.models]

@@ -16,7 +16,8 @@ from ..config import Arch
 from . import cuda
 from .kernels import SWITCH, KernelName, find, switched_off, too_old
 
-_KERNEL: dict[Arch, KernelName] = {"mamba": "selective_scan", "mamba2": "chunk_scan"}
+KERNELS: dict[Arch, KernelName] = {"mamba": "selective_scan", "mamba2": "chunk_scan"}
+"""The official kernel of each recurrence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,9 @@ def _choose_on_gpu(arch: Arch, device: torch.device, dtype: torch.dtype, gradien
         return Engine("blocked", "gradients: the official kernels add theirs up in no fixed order")
     if torch.version.cuda is None:
         return Engine("blocked", "this torch was built for another maker's GPU")
-    if old := too_old(_KERNEL[arch], device):
+    if old := too_old(KERNELS[arch], device):
         return Engine("blocked", old)
-    kernel = find(_KERNEL[arch])
+    kernel = find(KERNELS[arch])
     if kernel.function is None:
         return Engine("blocked", f"{kernel.module} cannot be imported ({kernel.why_not})", kernel.install)
     return Engine("official", f"{kernel.module} {kernel.version}".rstrip())

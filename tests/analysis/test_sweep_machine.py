@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mambascope.analysis import scan_engine
 from mambascope.analysis import sweep_machine as module
+from mambascope.analysis.scan_engine import engine, engine_words
 from mambascope.analysis.sweep_cells import SweepCorpus, SweepJob, SweepModel
 from mambascope.analysis.sweep_keys import SweepFacts, key_of
-from mambascope.analysis.sweep_machine import OtherWorkerError, check_software, engine, engine_words, machine, software
+from mambascope.analysis.sweep_machine import OtherWorkerError, check_software, machine, software
 from mambascope.analysis.sweep_run import SweepRun
 from mambascope.analysis.sweep_store import SweepStore
 from mambascope.analysis.sweep_work import find_cell
@@ -30,7 +32,7 @@ def job(tmp_path_factory):
 
 
 def other_version(name):
-    true = module._version.__wrapped__
+    true = module.version_of.__wrapped__
     return lambda asked: "0.0.1" if asked == name else true(asked)
 
 
@@ -51,8 +53,8 @@ def test_other_software_makes_other_cells_and_is_refused_by_a_worker(job, monkey
         monkeypatch.setenv("MAMBASCOPE_KERNELS", "off")
         here, there = "engine blocked", "engine compiled"
     else:
-        here, there = f"{what} 0.0.1", f"{what} {module._version(what)}"
-        monkeypatch.setattr(module, "_version", other_version(what))
+        here, there = f"{what} 0.0.1", f"{what} {module.version_of(what)}"
+        monkeypatch.setattr(module, "version_of", other_version(what))
     assert key_of(SweepFacts(job).cell(job.cells()[0])) != key_of(facts)
     with pytest.raises(OtherWorkerError, match=re.escape(f"has {here}, the sweep was planned with {there}; start")):
         find_cell(job, job.cells()[0], facts, None, lambda _: None)  # its model is open already
@@ -84,9 +86,9 @@ def test_a_machine_without_the_gpu_tells_the_engine_from_its_packages(monkeypatc
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     there = Kernel("chunk_scan", "m", print, "2", "", "")
     for function, name in ((print, "official"), (None, "blocked")):
-        monkeypatch.setattr(module, "find", lambda _, function=function: replace(there, function=function))
+        monkeypatch.setattr(scan_engine, "find", lambda _, function=function: replace(there, function=function))
         assert engine("mamba2", "cuda", "float32").name == name
-    monkeypatch.setattr(module, "find", lambda _: there)
+    monkeypatch.setattr(scan_engine, "find", lambda _: there)
     assert engine("mamba2", "cuda:1", "float64").name == "blocked"
     monkeypatch.setenv("MAMBASCOPE_KERNELS", "off")
     assert engine("mamba2", "cuda", "float32").name == "blocked"
@@ -94,5 +96,5 @@ def test_a_machine_without_the_gpu_tells_the_engine_from_its_packages(monkeypatc
 
 def test_engines_are_named_once_where_they_are_the_same(monkeypatch):
     assert engine_words(["mamba", "mamba2", "mamba"], "cpu", "float32") == str(engine(*HERE))
-    monkeypatch.setattr(module, "engine", lambda arch, *_: arch.upper())
+    monkeypatch.setattr(scan_engine, "engine", lambda arch, *_: arch.upper())
     assert engine_words(["mamba2", "mamba"], "cpu", "float32") == "mamba MAMBA, mamba2 MAMBA2"
