@@ -192,7 +192,7 @@ def test_methods_are_fitted_on_what_is_cited(tmp_path):
 
 
 def test_kernels_are_cited_on_a_gpu_alone(made, monkeypatch):
-    monkeypatch.setattr("mambascope.analysis.manifest._version", lambda name: "2.3.2" if name == "mamba-ssm" else "9")
+    monkeypatch.setattr("mambascope.analysis.manifest.version_of", lambda name: "2.3.2" if name == "mamba-ssm" else "9")
     command = {"verb": "norms", "model": "mamba2-tiny"}
     on_gpu = {each.citation.key: each.used_for for each in cite_run(made(command, device="cuda"))}
     assert on_gpu[MAMBA2][1] == "the kernels of mamba-ssm 2.3.2, which run on a GPU where they can"
