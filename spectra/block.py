@@ -13,6 +13,7 @@ from .dynamics import Dynamics, Intervention, Observation, WholePrompt
 from .errors import NonFiniteStateError, ScaleError
 from .mamba import Mamba
 from .mamba2 import Mamba2
+from .products import added
 from .rmsnorm import RMSNorm
 from .state import LayerState, StreamState
 
@@ -55,7 +56,7 @@ class Passing:
         """
         rule = None if intervention is None else partial(_apply, intervention, index, self.start)
         mixed, after, (dynamics, B, x) = layer.mixer(layer.norm(self.residual), self.layers[index], rule)
-        self.residual = self.residual + mixed
+        self.residual = added(self.residual, mixed)
         self.layers[index] = after
         if watched:
             stop = self.start + self.tokens.shape[1]

@@ -14,6 +14,7 @@ from .config import Config
 from .conv import causal_conv_silu
 from .dynamics import Dynamics
 from .gating import gated
+from .products import linear, product
 from .scan import diagonal_scan
 from .state import LayerState
 from .step_sizes import softplus
@@ -41,14 +42,14 @@ class Mamba(nn.Module):
     ) -> tuple[Tensor, LayerState, Scanned]:
         """Mix one block; arguments and results as in ``Mamba2.forward``."""
         cfg, precise = self.config, state.ssm.dtype
-        x, z = torch.split(self.in_proj(hidden), [cfg.d_inner, cfg.d_inner], dim=-1)
+        x, z = torch.split(linear(self.in_proj, hidden), [cfg.d_inner, cfg.d_inner], dim=-1)
         x, conv_state = causal_conv_silu(x, state.conv, self.conv1d)
-        dt, B, C = torch.split(self.x_proj(x), [cfg.dt_rank, cfg.d_state, cfg.d_state], dim=-1)
+        dt, B, C = torch.split(linear(self.x_proj, x), [cfg.dt_rank, cfg.d_state, cfg.d_state], dim=-1)
         # the bias is added in the state's precision, before the softplus
-        dt = softplus((dt @ self.dt_proj.weight.T).to(precise), self.dt_proj.bias.to(precise))
+        dt = softplus(product(dt, self.dt_proj.weight).to(precise), self.dt_proj.bias.to(precise))
         dynamics = Dynamics(dt=dt, A=-torch.exp(self.A_log.to(precise)), gain=dt)
         if rule is not None:
             dynamics = rule(dynamics)
         xs, B, C = x.to(precise), B.to(precise), C.to(precise)
         y, ssm = diagonal_scan(xs, dynamics.dt, dynamics.gain, dynamics.A, B, C, state.ssm)
-        return self.out_proj(gated(y, xs, z, self.D)), LayerState(conv_state, ssm), (dynamics, B, xs)
+        return linear(self.out_proj, gated(y, xs, z, self.D)), LayerState(conv_state, ssm), (dynamics, B, xs)

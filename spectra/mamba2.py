@@ -15,6 +15,7 @@ from .config import Config
 from .conv import causal_conv_silu
 from .dynamics import Dynamics
 from .gating import gated
+from .products import linear
 from .rmsnorm import RMSNorm
 from .scan import scalar_identity_scan
 from .state import LayerState
@@ -58,7 +59,7 @@ class Mamba2(nn.Module):
         """
         cfg, precise = self.config, state.ssm.dtype
         batch, length = hidden.shape[:2]
-        z, xBC, dt = torch.split(self.in_proj(hidden), [cfg.d_inner, cfg.conv_dim, cfg.nheads], dim=-1)
+        z, xBC, dt = torch.split(linear(self.in_proj, hidden), [cfg.d_inner, cfg.conv_dim, cfg.nheads], dim=-1)
         xBC, conv_state = causal_conv_silu(xBC, state.conv, self.conv1d)
         groups_width = cfg.ngroups * cfg.d_state
         x, B, C = torch.split(xBC.to(precise), [cfg.d_inner, groups_width, groups_width], dim=-1)
@@ -75,4 +76,4 @@ class Mamba2(nn.Module):
         # D: (nheads,) or (d_inner,)
         D = self.D if cfg.D_has_hdim else self.D.repeat_interleave(cfg.headdim)
         y = gated(y.reshape(batch, length, cfg.d_inner), x, z, D, self.norm if cfg.rmsnorm else None)
-        return self.out_proj(y), LayerState(conv_state, ssm), (dynamics, B, heads)
+        return linear(self.out_proj, y), LayerState(conv_state, ssm), (dynamics, B, heads)

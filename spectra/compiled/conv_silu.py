@@ -12,6 +12,7 @@ from ..scan.choice import needs_gradient
 from .first_derivative import first_derivative
 from .jit import jit
 from .lanes import sigmoid
+from .recycled import recycled
 from .strides import array, empty, rows, zeros
 from .threads import WORTH_A_THREAD, share
 
@@ -90,7 +91,7 @@ class _ConvSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, before: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, before, taps, bias)
-        return _run(x, before, taps, bias)
+        return _run(x, before, taps, bias, empty(x.shape))
 
     @staticmethod
     @first_derivative
@@ -107,8 +108,7 @@ class _ConvSilu(torch.autograd.Function):
         return d_x, d_before, *((d_taps.sum(0), d_bias.sum(0)) if wanted else (None, None))
 
 
-def _run(x: Tensor, before: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
-    out = empty(x.shape)
+def _run(x: Tensor, before: Tensor, taps: Tensor, bias: Tensor, out: Tensor) -> Tensor:
     arguments = *rows(x), array(before), array(taps), array(bias), out.numpy()
     share(_forward, x.shape[0] * x.shape[1], *arguments, at_least=WORTH_A_THREAD)
     return out
@@ -135,4 +135,4 @@ def conv_silu(x: Tensor, before: Tensor, taps: Tensor, bias: Tensor | None) -> T
     if needs_gradient(tensors):
         out: Tensor = _ConvSilu.apply(*tensors)  # type: ignore[no-untyped-call]
         return out
-    return _run(*tensors)
+    return _run(*tensors, recycled(x.shape))

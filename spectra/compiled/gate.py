@@ -12,6 +12,7 @@ from ..scan.choice import needs_gradient
 from .first_derivative import first_derivative
 from .jit import jit
 from .lanes import sigmoid
+from .recycled import recycled
 from .rms_norm import inverse_rms
 from .strides import array, empty, rows, zeros
 from .threads import WORTH_A_THREAD, share
@@ -91,8 +92,7 @@ def _inputs(y: Tensor, x: Tensor, z: Tensor, D: Tensor, weight: Tensor, groups: 
     return *rows(y), *rows(x), *rows(z), array(D), array(weight), groups, eps
 
 
-def _run(*inputs: Any) -> Tensor:
-    out = empty(inputs[0].shape)
+def _run(out: Tensor, *inputs: Any) -> Tensor:
     share(_forward, out.shape[0] * out.shape[1], *_inputs(*inputs), out.numpy(), at_least=WORTH_A_THREAD)
     return out
 
@@ -102,7 +102,7 @@ class _Gate(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         ctx.save_for_backward(*inputs[:5])
         ctx.rest = inputs[5:]
-        return _run(*inputs)
+        return _run(empty(inputs[0].shape), *inputs)
 
     @staticmethod
     @first_derivative
@@ -139,4 +139,4 @@ def gate(
     if needs_gradient(tensors):
         out: Tensor = _Gate.apply(*tensors, groups, eps)  # type: ignore[no-untyped-call]
         return out
-    return _run(*tensors, groups, eps)
+    return _run(recycled(y.shape), *tensors, groups, eps)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..scan.choice import needs_gradient
 from .first_derivative import first_derivative
 from .jit import jit
+from .recycled import recycled
 from .strides import array, empty, zeros
 from .threads import WORTH_A_THREAD, share
 
@@ -52,8 +53,8 @@ def _backward(first, last, x, weight, eps, d_out, d_x, d_weight):  # type: ignor
                     d_weight_part[c] += d_out_t[c] * x_t[c] * scale
 
 
-def _run(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    out, width = empty(x.shape), weight.shape[0]
+def _run(x: Tensor, weight: Tensor, eps: float, out: Tensor) -> Tensor:
+    width = weight.shape[0]
     flat = array(x).reshape(-1, width)
     share(_forward, flat.shape[0], flat, array(weight), eps, out.view(-1, width).numpy(), at_least=WORTH_A_THREAD)
     return out
@@ -64,7 +65,7 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.eps = eps
-        return _run(x, weight, eps)
+        return _run(x, weight, eps, empty(x.shape))
 
     @staticmethod
     @first_derivative
@@ -93,4 +94,4 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if needs_gradient((x, weight)):
         out: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
         return out
-    return _run(x, weight, eps)
+    return _run(x, weight, eps, recycled(x.shape))

@@ -11,6 +11,7 @@ from ..scan.choice import needs_gradient
 from .first_derivative import first_derivative
 from .jit import jit
 from .lanes import sigmoid, softplus
+from .recycled import recycled
 from .strides import array, empty
 from .threads import WORTH_A_THREAD, share
 
@@ -31,8 +32,7 @@ def _backward(first, last, raw, bias, d_out, d_raw):  # type: ignore[no-untyped-
             d_raw_t[c] = d_out_t[c] * sigmoid(raw_t[c] + bias[c])
 
 
-def _over_rows(loop: Any, raw: Tensor, bias: Tensor, *others: Tensor) -> Tensor:
-    out = empty(raw.shape)
+def _over_rows(loop: Any, out: Tensor, raw: Tensor, bias: Tensor, *others: Tensor) -> Tensor:
     width = bias.shape[0]
     flat = [array(v).reshape(-1, width) for v in (raw, *others)]
     share(
@@ -51,13 +51,13 @@ class _Softplus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, raw: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(raw, bias)
-        return _over_rows(_forward, raw, bias)
+        return _over_rows(_forward, empty(raw.shape), raw, bias)
 
     @staticmethod
     @first_derivative
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor | None]:
         raw, bias = ctx.saved_tensors
-        d_raw = _over_rows(_backward, raw, bias, d_out)
+        d_raw = _over_rows(_backward, empty(raw.shape), raw, bias, d_out)
         return d_raw, d_raw.view(-1, bias.shape[0]).sum(0) if ctx.needs_input_grad[1] else None
 
 
@@ -74,4 +74,4 @@ def biased_softplus(raw: Tensor, bias: Tensor) -> Tensor:
     if needs_gradient((raw, bias)):
         out: Tensor = _Softplus.apply(raw, bias)  # type: ignore[no-untyped-call]
         return out
-    return _over_rows(_forward, raw, bias)
+    return _over_rows(_forward, recycled(raw.shape), raw, bias)

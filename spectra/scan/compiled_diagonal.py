@@ -18,6 +18,7 @@ from torch import Tensor
 from ..compiled.first_derivative import first_derivative
 from ..compiled.jit import jit
 from ..compiled.lanes import LOG2, LOG2E, exp2
+from ..compiled.recycled import recycled
 from ..compiled.strides import array, empty, rows, zeros
 from ..compiled.threads import WORTH_A_THREAD, share
 from .choice import needs_gradient
@@ -133,8 +134,8 @@ def _run(*tensors: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return outputs, last state (batch, d_inner, d_state), and the states kept for the gradient."""
     *inputs, state = tensors
     batch, length, d_inner = inputs[0].shape
-    h = state.detach().transpose(1, 2).contiguous().clone()  # (batch, d_state, d_inner)
-    y = empty(batch, length, d_inner)
+    h = recycled((batch, state.shape[2], d_inner)).copy_(state.detach().transpose(1, 2))
+    y = (empty if keep else recycled)((batch, length, d_inner))
     kept = empty(batch, -(-length // _KEEP) if keep else 0, *h.shape[1:])
     rounds = batch * -(-d_inner // _CHANNELS)
     arguments = *_inputs(*inputs), h.numpy(), y.numpy(), kept.numpy()

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..compiled.first_derivative import first_derivative
 from ..compiled.jit import jit
 from ..compiled.lanes import LOG2, LOG2E
+from ..compiled.recycled import recycled
 from ..compiled.strides import array, empty, rows
 from ..compiled.threads import WORTH_A_THREAD, share
 from . import chunk
@@ -206,8 +207,8 @@ def _run(*tensors: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     *inputs, state = tensors
     x = inputs[0]
     batch, length, nheads, headdim = x.shape
-    h = state.detach().contiguous().clone()
-    y = empty(batch, length, nheads * headdim)
+    h = recycled(state.shape).copy_(state.detach())
+    y = (empty if keep else recycled)((batch, length, nheads * headdim))
     parts = -(-length // (CHUNK * _KEEP)) if keep else 0
     kept = empty(batch, parts, nheads, -(-headdim // LANES), h.shape[3], LANES)
     arguments = *_inputs(*inputs), h.numpy(), y.numpy(), kept.numpy()

@@ -1,0 +1,88 @@
+"""Test ``mambascope.spectra.products``: the digits of torch's own products, and whoever watches is asked."""
+
+import pytest
+import torch
+from torch import nn
+
+from mambascope.spectra.compiled import recycled
+from mambascope.spectra.products import added, linear, product
+from tests.spectra.tiny import tiny_model
+
+LENGTHS = (1, 7, 512)
+
+
+def same(a, b):
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@torch.no_grad()
+def test_the_digits_are_those_of_torch(batch, length, dtype):
+    x, layer = torch.randn(batch, length, 96).to(dtype), nn.Linear(96, 200, bias=False).to(dtype)
+    assert same(linear(layer, x), layer(x))
+    part = x[..., 16:64]  # rows that lie apart
+    assert same(product(part, layer.weight[:, 16:64]), part @ layer.weight[:, 16:64].T)
+    assert same(added(x, x), x + x)
+    with_bias = nn.Linear(96, 200).to(dtype)
+    assert same(linear(with_bias, x), with_bias(x))
+
+
+def test_results_that_no_gradient_needs_are_recycled():
+    x, layer = torch.randn(1, 512, 64), nn.Linear(64, 64, bias=False).requires_grad_(False)
+    for make in (lambda: linear(layer, x), lambda: product(x, layer.weight), lambda: added(x, x)):
+        first = make()
+        assert any(first.data_ptr() == memory.ctypes.data for memory in recycled._known)
+
+
+def test_gradients_go_through():
+    x, layer = torch.randn(1, 512, 64, requires_grad=True), nn.Linear(64, 64, bias=False)
+    (linear(layer, x) * added(x, x) + product(x, layer.weight)).sum().backward()
+    found, wanted = (
+        (x.grad, layer.weight.grad),
+        torch.autograd.grad((layer(x) * (x + x) + x @ layer.weight.T).sum(), (x, layer.weight)),
+    )
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-4) for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["hook", "pre-hook", "another class"])
+@torch.no_grad()
+def test_a_layer_that_is_watched_or_replaced_is_called(kind):
+    called = []
+
+    class Other(nn.Linear):
+        def forward(self, x):
+            called.append(1)
+            return super().forward(x)
+
+    layer = (Other if kind == "another class" else nn.Linear)(64, 64, bias=False)
+    if kind == "hook":
+        layer.register_forward_hook(lambda *_: called.append(1))
+    if kind == "pre-hook":
+        layer.register_forward_pre_hook(lambda *_: called.append(1))
+    x = torch.randn(1, 512, 64)
+    assert same(linear(layer, x), x @ layer.weight.T)
+    assert called == [1]
+
+
+@pytest.mark.parametrize("arch", ["mamba", "mamba2"])
+@torch.no_grad()
+def test_what_a_stream_gave_stays_as_it_was(arch):
+    """Blocks, states and what observers saw are kept, and compared with copies made when they came."""
+    model = tiny_model(arch, d_model=64)
+    ids = torch.randint(0, model.config.vocab_size, (1, 8 * 512))
+    kept = []
+
+    class Keep:
+        def boundaries(self):
+            return ()
+
+        def update(self, seen):
+            tensors = (seen.dynamics.dt, seen.dynamics.gain, seen.B, seen.x, seen.state.ssm, seen.state.conv)
+            kept.extend((each, each.clone()) for each in tensors)
+
+    for block in model.stream(ids, observers=[Keep()]):
+        kept.extend((each, each.clone()) for each in (block.hidden, block.state.layers[0].ssm))
+    assert all(torch.equal(*pair) for pair in kept)
+    assert len(kept) > 8 * (6 * model.config.n_layer)
