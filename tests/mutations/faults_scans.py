@@ -13,9 +13,42 @@ CHANNELS_BACK = f"{SCANS}::test_diagonal_gradients_match_float64_autograd"
 BRIDGE = "tests/spectra/scan/test_official_path.py::test_bridge_to_the_kernels_is_exact_to_rounding"
 VALUES, LANES = f"{LOOPS}::test_values_and_gradients", f"{LOOPS}::test_lanes_are_exact_to_rounding"
 
+RECYCLED = "tests/spectra/compiled/test_recycled.py"
 LOSSES = f"{LOOPS}::test_losses_of_modes_are_those_of_float64"
 
 FAULTS = table(
+    (
+        "recycled-lent-twice",
+        "spectra/compiled/recycled.py",
+        "memory = _spare[numbers].pop()",
+        "memory = _spare[numbers][-1]",
+        "two results share their memory",
+        f"{RECYCLED}::test_no_two_tensors_that_live_share_memory",
+    ),
+    (
+        "recycled-while-held",
+        "spectra/compiled/recycled.py",
+        "torch.from_numpy(lent)",
+        "torch.from_numpy(memory)",
+        "memory is spare although a tensor has it",
+        f"{RECYCLED}::test_whatever_refers_to_a_tensor_keeps_its_memory",
+    ),
+    (
+        "recycled-without-limit",
+        "spectra/compiled/recycled.py",
+        "if spare <= SPARE_BYTES:",
+        "if spare >= SPARE_BYTES:",
+        "spare memory has no limit",
+        f"{RECYCLED}::test_spare_memory_has_a_limit",
+    ),
+    (
+        "product-asks-no-hooks",
+        "spectra/products.py",
+        "if plain and not (layer._forward_hooks or layer._forward_pre_hooks):",
+        "if plain:",
+        "hooks on a projection are passed by",
+        "tests/spectra/test_products.py::test_a_layer_that_is_watched_or_replaced_is_called",
+    ),
     (
         "losses-second-is-a-variance",
         "spectra/compiled/decay_losses.py",
@@ -163,7 +196,7 @@ FAULTS = table(
     (
         "heads-start-from-zero",
         "spectra/scan/compiled_scalar_identity.py",
-        "h = state.detach().contiguous().clone()",
+        "h = recycled(state.shape).copy_(state.detach())",
         "h = torch.zeros_like(state)",
         "the state before a block is lost",
         HEADS,

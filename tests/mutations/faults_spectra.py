@@ -123,8 +123,8 @@ FAULTS = table(
     (
         "model-residual-sign",
         "spectra/block.py",
-        "self.residual = self.residual + mixed",
-        "self.residual = self.residual - mixed",
+        "added(self.residual, mixed)",
+        "added(self.residual, -mixed)",
         "a layer's output is taken off the residual stream",
         f"{PROMPT}::test_later_layers_read_the_short_sequence",
     ),

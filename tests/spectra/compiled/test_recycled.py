@@ -10,20 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambascope.spectra.compiled import recycled as module
-from mambascope.spectra.compiled.recycled import HELD_BYTES, SMALLEST_BYTES, recycled
+from mambascope.spectra.compiled.recycled import SMALLEST_BYTES, SPARE_BYTES, recycled
 
 NUMBERS = SMALLEST_BYTES // 4
 
 
 @pytest.fixture(autouse=True)
-def nothing_known():
-    module._known.clear()
+def nothing_spare():
+    gc.collect()
+    module._spare.clear()
     yield
-    module._known.clear()
+    module._spare.clear()
 
 
-def held():
-    return sum(memory.nbytes for memory in module._known)
+def spare():
+    return sum(memory.nbytes for stack in module._spare.values() for memory in stack)
 
 
 def test_what_nobody_holds_is_lent_again():
@@ -70,21 +71,33 @@ def test_a_tensor_lies_as_torch_lays_its_own():
 
 def test_small_results_are_left_to_the_heap():
     assert recycled((NUMBERS - 1,)).shape == (NUMBERS - 1,)
-    assert not module._known
+    assert not spare()
+    assert not module._lent
     assert recycled((0, NUMBERS)).shape == (0, NUMBERS)
 
 
-def test_no_more_is_held_than_it_may_be_and_what_was_lent_lives_on():
-    each = int(HELD_BYTES / 4 / 5)
-    tensors = [recycled((each,)).fill_(k) for k in range(12)]
-    assert held() <= HELD_BYTES
-    assert len(module._known) == 5
-    assert all(bool((tensor == k).all()) for k, tensor in enumerate(tensors))
-    del tensors
-    before = held()
-    assert before <= HELD_BYTES
-    assert recycled((int(HELD_BYTES / 4) + 1,)).numel() == int(HELD_BYTES / 4) + 1
-    assert held() == before  # one result as large as all of it drives nothing out
+def test_spare_memory_has_a_limit():
+    each = int(SPARE_BYTES / 4 / 5)
+    for number in range(9):
+        sizes = [recycled((each + 16 * size,)) for size in range(number)]
+        while sizes:
+            del sizes[0]
+            assert spare() <= SPARE_BYTES
+    kept = {memory.size for stack in module._spare.values() for memory in stack}
+    assert kept == {each + 16 * size for size in range(4, 8)}  # what was given back last
+
+
+def test_as_much_may_lie_spare_as_is_in_use():
+    """A stream gives all states of a block back at once, and takes as many for the next."""
+    each = int(SPARE_BYTES / 4 / 4)
+    used, given_back = ([recycled((each,)) for _ in range(12)] for _ in range(2))
+    addresses = {tensor.data_ptr() for tensor in given_back}
+    del given_back
+    assert spare() == 12 * 4 * each
+    again = [recycled((each,)) for _ in range(12)]
+    assert {tensor.data_ptr() for tensor in again} == addresses
+    del used, again
+    assert spare() <= SPARE_BYTES
 
 
 @settings(max_examples=50, deadline=None)
@@ -117,7 +130,8 @@ def test_threads_get_memory_of_their_own():
     for thread in threads:
         thread.join()
     assert not wrong
-    assert len(module._known) <= 4 * 4  # and what one has ended with serves the others
+    assert spare() <= 4 * (4 * 4 * NUMBERS)  # and what one has ended with serves the others
+    assert not module._lent
 
 
 def test_a_collected_circle_gives_its_memory_back():
