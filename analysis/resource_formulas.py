@@ -17,8 +17,10 @@ from mambascope.spectra.scan.kernels import switched_off
 
 from .evaluate.bits import positions_at_once
 
-WIDTHS_ALIVE = {"mamba": 6.0, "mamba2": 4.0}
-"""Widths d_model + in_proj's that are alive at once in a layer, per token. Ours, fitted."""
+WIDTHS_ALIVE = {"mamba": 3.4, "mamba2": 2.8}
+"""Widths d_model + in_proj's that are alive at once in a layer, per token, where compiled loops run. Ours, fitted."""
+WIDTHS_ALIVE_PLAIN = {"mamba": 6.0, "mamba2": 4.0}
+"""The same in plain torch, whose results lie in the heap as they come. Ours, fitted."""
 WIDTHS_KEPT = {"mamba": 4.5, "mamba2": 4.5}
 """Widths that autograd keeps of a layer, per token, where compiled loops scan. Ours, fitted."""
 WIDTHS_KEPT_PLAIN = {"mamba": 4.5, "mamba2": 8.7}
@@ -67,19 +69,25 @@ def token_width(config: Config) -> int:
     return config.d_model + made
 
 
-def pass_bytes(config: Config, dtype: torch.dtype, tokens: int) -> int:
+def pass_bytes(config: Config, dtype: torch.dtype, tokens: int, device: str = "cpu") -> int:
     """Return what a block holds on its way through a layer.
 
     Args:
         config: shape of the model.
         dtype: of its weights.
         tokens: of the block, over all rows.
+        device: ``cpu`` or ``cuda``.
 
     Returns:
         Bytes, without weights and carried states.
     """
-    precise = 8 if dtype == torch.float64 else 4
-    return round(tokens * WIDTHS_ALIVE[config.arch] * token_width(config) * precise)
+    alive = WIDTHS_ALIVE if _in_loops(dtype, device) else WIDTHS_ALIVE_PLAIN
+    return round(tokens * alive[config.arch] * token_width(config) * (8 if dtype == torch.float64 else 4))
+
+
+def _in_loops(dtype: torch.dtype, device: str) -> bool:
+    """Return whether compiled loops run, as `choose` has it, which would import numba: that belongs to the run."""
+    return device == "cpu" and dtype == torch.float32 and not switched_off()
 
 
 def graph_bytes(config: Config, dtype: torch.dtype, tokens: int, device: str = "cpu") -> int:
@@ -95,8 +103,7 @@ def graph_bytes(config: Config, dtype: torch.dtype, tokens: int, device: str = "
         Bytes.
     """
     states = torch.float64 if dtype == torch.float64 else torch.float32
-    # as `choose` has it, which would import numba: what that takes belongs to the run that is planned here
-    if device == "cpu" and states == torch.float32 and not switched_off():
+    if _in_loops(states, device):
         return round(tokens * config.n_layer * WIDTHS_KEPT[config.arch] * token_width(config) * 4)
     kept = WIDTHS_KEPT_PLAIN[config.arch] * token_width(config)
     if config.arch == "mamba":

@@ -44,7 +44,7 @@ if what.startswith("gradient"):
     gradient(None)
     predicted = formulas.graph_bytes(config, dtype, tokens) + 3 * states
 else:
-    predicted = formulas.pass_bytes(config, torch.float32, tokens) + states  # those before the block are held already
+    predicted = formulas.pass_bytes(config, torch.float32, tokens)  # memory for one more state is spare already
 found = measured(gradient if what.startswith("gradient") else forward)[1].peak_bytes
 print(json.dumps([predicted, found]))
 """
@@ -70,4 +70,4 @@ def test_a_block_takes_what_the_formula_says(arch, d_model, tokens, rows, what):
     assert done.returncode == 0, done.stderr
     predicted, found = json.loads(done.stdout)
     print(f"{arch} {d_model} {tokens} {rows} {what}: {predicted / 1e6:.0f} MB predicted, {found / 1e6:.0f} measured")
-    assert 0.75 < predicted / found < 2.2
+    assert 0.75 < predicted / found < 1.6
