@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from mambascope.spectra.compiled.recycled import release
+
 from .journal import Journal
 from .runs import RunFolder
 from .texts import Tick
@@ -66,8 +68,9 @@ def measured(work: Callable[[Tick], Any], tick: Tick = lambda _: None, *, memory
 def _fresh_peak() -> int | None:
     """Let a new peak of memory begin, and return what is held now."""
     gc.collect()
+    release()  # what is kept of earlier work, here and by glibc, would hide the growth
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what glibc keeps of earlier work would hide the growth
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")

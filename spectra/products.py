@@ -19,17 +19,20 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     Returns:
         (batch, length, out_features).
     """
-    plain = type(layer) is nn.Linear and layer.bias is None
-    if plain and not (layer._forward_hooks or layer._forward_pre_hooks):
-        return product(x, layer.weight)
+    plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter and layer.bias is None
+    watched = layer._forward_hooks or layer._forward_pre_hooks
+    if plain and not watched and _may_recycle(x, layer.weight):
+        return _product(x, layer.weight)
     out: Tensor = layer(x)
     return out
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """Return x weight^T, x (batch, length, in_features), weight (out_features, in_features)."""
-    if not _may_recycle(x, weight):
-        return x @ weight.T
+    return _product(x, weight) if _may_recycle(x, weight) else x @ weight.T
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
     out = recycled((*x.shape[:-1], weight.shape[0]))
     torch.mm(x.reshape(-1, x.shape[-1]), weight.T, out=out.view(-1, weight.shape[0]))
     return out

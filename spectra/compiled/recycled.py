@@ -47,6 +47,11 @@ def recycled(shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(lent).view(tuple(shape))
 
 
+def release() -> None:
+    """Leave all spare memory to the system, as before one measures what something takes."""
+    _spare.clear()
+
+
 def _given_back(memory: Memory, reference: weakref.ref[Any]) -> None:
     _lent.pop(id(reference), None)
     stack = _spare.pop(memory.size, [])

@@ -44,7 +44,7 @@ if what.startswith("gradient"):
     gradient(None)
     predicted = formulas.graph_bytes(config, dtype, tokens) + 3 * states
 else:
-    predicted = formulas.pass_bytes(config, torch.float32, tokens)  # memory for one more state is spare already
+    predicted = formulas.pass_bytes(config, torch.float32, tokens) + states  # those before the block are held already
 found = measured(gradient if what.startswith("gradient") else forward)[1].peak_bytes
 print(json.dumps([predicted, found]))
 """

@@ -47,7 +47,7 @@ def test_gradients_go_through():
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-4) for a, b in zip(found, wanted, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["hook", "pre-hook", "another class"])
+@pytest.mark.parametrize("kind", ["hook", "pre-hook", "another class", "another weight"])
 @torch.no_grad()
 def test_a_layer_that_is_watched_or_replaced_is_called(kind):
     called = []
@@ -57,13 +57,22 @@ def test_a_layer_that_is_watched_or_replaced_is_called(kind):
             called.append(1)
             return super().forward(x)
 
+    class Weight(nn.Parameter):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if function is nn.functional.linear:  # the one product that quantised weights tend to know
+                called.append(1)
+            return super().__torch_function__(function, types, args, kwargs or {})
+
     layer = (Other if kind == "another class" else nn.Linear)(64, 64, bias=False)
     if kind == "hook":
         layer.register_forward_hook(lambda *_: called.append(1))
     if kind == "pre-hook":
         layer.register_forward_pre_hook(lambda *_: called.append(1))
-    x = torch.randn(1, 512, 64)
-    assert same(linear(layer, x), x @ layer.weight.T)
+    x, wanted = torch.randn(1, 512, 64), layer.weight.detach().clone()
+    if kind == "another weight":
+        layer.weight = Weight(wanted)
+    assert same(linear(layer, x), x @ wanted.T)
     assert called == [1]
 
 

@@ -149,3 +149,15 @@ def test_arrays_made_from_a_tensor_see_its_numbers():
     tensor[7] = 5
     assert array[7] == 5
     assert np.count_nonzero(array == 3) == NUMBERS - 1
+
+
+def test_spare_memory_can_be_released():
+    tensor = recycled((NUMBERS,)).fill_(3)
+    del tensor
+    kept = recycled((2, NUMBERS)).fill_(4)
+    assert spare() == SMALLEST_BYTES
+    module.release()
+    assert spare() == 0
+    assert bool((kept == 4).all())
+    del kept
+    assert spare() == 2 * SMALLEST_BYTES
