@@ -7,6 +7,7 @@ it has there, a factor fitted to measured peaks. tests/analysis/test_resource_fo
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
 import torch
 
@@ -19,8 +20,13 @@ from .evaluate.bits import positions_at_once
 
 WIDTHS_ALIVE = {"mamba": 3.4, "mamba2": 2.8}
 """Widths d_model + in_proj's that are alive at once in a layer, per token, where compiled loops run. Ours, fitted."""
-WIDTHS_ALIVE_PLAIN = {"mamba": 6.0, "mamba2": 4.0}
-"""The same in plain torch, whose results lie in the heap as they come. Ours, fitted."""
+WIDTHS_ALIVE_TORCH = {"mamba": 6.0, "mamba2": 4.0}
+"""The same where the scan alone runs in loops, or autograd follows; results lie in the heap as they come. Ours."""
+WIDTHS_ALIVE_PLAIN = {"mamba": 6.0, "mamba2": 7.8}
+"""The same where plain torch scans, too. Ours, fitted."""
+STEPS_ALIVE_PLAIN = 4 * 16
+"""States of a row (d_inner x d_state) that the plain scan of Mamba-1 has at once: decays, writes and states of 16
+tokens, the last twice."""
 WIDTHS_KEPT = {"mamba": 4.5, "mamba2": 4.5}
 """Widths that autograd keeps of a layer, per token, where compiled loops scan. Ours, fitted."""
 WIDTHS_KEPT_PLAIN = {"mamba": 4.5, "mamba2": 8.7}
@@ -69,7 +75,9 @@ def token_width(config: Config) -> int:
     return config.d_model + made
 
 
-def pass_bytes(config: Config, dtype: torch.dtype, tokens: int, device: str = "cpu") -> int:
+def pass_bytes(
+    config: Config, dtype: torch.dtype, tokens: int, device: str = "cpu", *, rows: int = 1, gradient: bool = False
+) -> int:
     """Return what a block holds on its way through a layer.
 
     Args:
@@ -77,17 +85,25 @@ def pass_bytes(config: Config, dtype: torch.dtype, tokens: int, device: str = "c
         dtype: of its weights.
         tokens: of the block, over all rows.
         device: ``cpu`` or ``cuda``.
+        rows: texts side by side.
+        gradient: whether autograd follows; what it keeps comes on top.
 
     Returns:
         Bytes, without weights and carried states.
     """
-    alive = WIDTHS_ALIVE if _in_loops(dtype, device) else WIDTHS_ALIVE_PLAIN
-    return round(tokens * alive[config.arch] * token_width(config) * (8 if dtype == torch.float64 else 4))
+    states = torch.float64 if dtype == torch.float64 else torch.float32
+    width = tokens * token_width(config) * states.itemsize
+    if _in_loops(dtype, device) and not gradient:
+        return round(WIDTHS_ALIVE[config.arch] * width)
+    if device != "cpu" or _in_loops(states, device):
+        return round(WIDTHS_ALIVE_TORCH[config.arch] * width)
+    steps = STEPS_ALIVE_PLAIN * rows if config.arch == "mamba" else 0
+    return round(WIDTHS_ALIVE_PLAIN[config.arch] * width + steps * config.d_inner * config.d_state * states.itemsize)
 
 
 def _in_loops(dtype: torch.dtype, device: str) -> bool:
-    """Return whether compiled loops run, as `choose` has it, which would import numba: that belongs to the run."""
-    return device == "cpu" and dtype == torch.float32 and not switched_off()
+    """Return whether loops of this dtype run, as `choose` has it, which imports numba: that is left to the run."""
+    return device == "cpu" and dtype == torch.float32 and not switched_off() and find_spec("numba") is not None
 
 
 def graph_bytes(config: Config, dtype: torch.dtype, tokens: int, device: str = "cpu") -> int:

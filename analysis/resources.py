@@ -27,7 +27,7 @@ from .resource_limits import Limit, in_bytes
 
 PROGRAM_BYTES = 140_000_000
 """What libraries and the allocator take once they work: compiled loops, buffers of threads. Ours, measured."""
-HEAP_BLOCKS = 5
+SPARE_BLOCKS = 5
 """Blocks of memory that lie spare, in the heap between what is kept or for the next block, after 10,000 tokens. Ours,
 fitted to the shapes of mamba-130m and mamba2-130m; a GPU's allocator has no such holes."""
 FILL_BLOCKS = 4
@@ -146,16 +146,21 @@ def need_of(name: str, checkpoint: Checkpoint, work: Work, *, dtype: torch.dtype
     config = checkpoint.config
     tokens = work.block_tokens(device)
     usual = min(tokens, BLOCK_TOKENS[device], round(work.tokens))
+    gradient = bool(work.graph_tokens) or work.trains
     whole = "a prompt" if work.whole_tokens == tokens else "a block"
     parts = {
         "weights": formulas.weight_bytes(config, dtype),
         "states": round(max(work.states, 2 * work.rows) * formulas.state_bytes(config, dtype)),
-        f"{whole} of {tokens:,} tokens": formulas.pass_bytes(config, dtype, tokens, device),
+        f"{whole} of {tokens:,} tokens": formulas.pass_bytes(
+            config, dtype, tokens, device, rows=work.rows, gradient=gradient
+        ),
         "blocks in other threads": _in_threads(config, dtype, usual) if device == "cpu" else 0,
         "logits": formulas.logits_bytes(config, dtype, work.rows) if work.logits else 0,
         "a gradient's graph": formulas.graph_bytes(config, dtype, work.graph_tokens, device),
         "training all weights": TRAINING_COPIES * formulas.weight_bytes(config, torch.float32) if work.trains else 0,
-        "spare memory": HEAP_BLOCKS * formulas.pass_bytes(config, dtype, usual) if device == "cpu" else 0,
+        "spare memory": SPARE_BLOCKS * formulas.pass_bytes(config, dtype, usual, gradient=gradient)
+        if device == "cpu"
+        else 0,
         "results": work.result_bytes,
         "the program": PROGRAM_BYTES,
     }

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
 
 from .compiled.recycled import recycled
 from .scan.choice import needs_gradient, runs_compiled
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a linear layer as it would be called; a plain one writes into recycled memory.
+    """Apply a linear layer; into recycled memory where a call of it would do no more than a product.
 
     Args:
-        layer: the layer; one that is watched by hooks, or of another class, is called.
+        layer: the layer; called where it has a bias, or where someone watches or has replaced it or its call.
         x: (batch, length, in_features).
 
     Returns:
         (batch, length, out_features).
     """
-    plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter and layer.bias is None
-    watched = layer._forward_hooks or layer._forward_pre_hooks
-    if plain and not watched and _may_recycle(x, layer.weight):
+    if _is_product(layer) and _may_recycle(x, layer.weight):
         return _product(x, layer.weight)
     out: Tensor = layer(x)
     return out
@@ -32,17 +31,37 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     return _product(x, weight) if _may_recycle(x, weight) else x @ weight.T
 
 
+def added(x: Tensor, y: Tensor) -> Tensor:
+    """Return x + y, of one shape."""
+    return torch.add(x, y, out=recycled(x.shape)) if _may_recycle(x, y) else x + y
+
+
+def zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return zeros, where loops are compiled in memory that what comes after them can take over."""
+    if runs_compiled(torch.empty(0, device=device, dtype=dtype)):
+        return recycled(shape).zero_()
+    return torch.zeros(shape, device=device, dtype=dtype)
+
+
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     out = recycled((*x.shape[:-1], weight.shape[0]))
     torch.mm(x.reshape(-1, x.shape[-1]), weight.T, out=out.view(-1, weight.shape[0]))
     return out
 
 
-def added(x: Tensor, y: Tensor) -> Tensor:
-    """Return x + y, of one shape."""
-    return torch.add(x, y, out=recycled(x.shape)) if _may_recycle(x, y) else x + y
-
-
 def _may_recycle(x: Tensor, y: Tensor) -> bool:
-    """Return whether a result in float32 is for the CPU and no gradient goes through it."""
-    return runs_compiled(x) and runs_compiled(y) and not needs_gradient((x, y))
+    """Return whether an operation's result is float32 on the CPU, and nothing follows that knows no ``out=``."""
+    plain = all(type(each) in {Tensor, nn.Parameter} for each in (x, y))
+    followed = needs_gradient((x, y)) or torch.is_autocast_enabled("cpu")
+    return plain and runs_compiled(x) and runs_compiled(y) and not followed
+
+
+def _is_product(layer: nn.Linear) -> bool:
+    watched = (
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or torch_modules._global_forward_hooks
+        or torch_modules._global_forward_pre_hooks
+    )
+    replaced = type(layer) is not nn.Linear or "forward" in vars(layer) or layer._compiled_call_impl is not None
+    return not watched and not replaced and layer.bias is None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .compiled.recycled import recycled
 from .config import Config
+from .products import zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,8 @@ class StreamState:
         layers = tuple(
             LayerState(
                 conv=torch.zeros(batch, config.d_conv, config.conv_dim, device=device, dtype=dtype),
-                ssm=_zeros((batch, *head, config.d_state), device, state_dtype),
+                ssm=zeros((batch, *head, config.d_state), device, state_dtype),
             )
             for _ in range(config.n_layer)
         )
         return cls(position=0, layers=layers)
-
-
-def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return zeros, in memory that the states after the next blocks can take over."""
-    if device.type == "cpu" and dtype == torch.float32:
-        return recycled(shape).zero_()
-    return torch.zeros(shape, device=device, dtype=dtype)

@@ -1,7 +1,9 @@
 """Test ``mambascope.spectra.compiled.recycled``: memory is lent again once nobody holds it, and never before."""
 
 import gc
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambascope.spectra.compiled import recycled as module
-from mambascope.spectra.compiled.recycled import SMALLEST_BYTES, SPARE_BYTES, recycled
+from mambascope.spectra.compiled.recycled import MOST_GIVEN_BACK, SMALLEST_BYTES, SPARE_BYTES, recycled
 
 NUMBERS = SMALLEST_BYTES // 4
 
@@ -18,12 +20,13 @@ NUMBERS = SMALLEST_BYTES // 4
 @pytest.fixture(autouse=True)
 def nothing_spare():
     gc.collect()
-    module._spare.clear()
+    module.release()
     yield
-    module._spare.clear()
+    module.release()
 
 
 def spare():
+    module._sort()
     return sum(memory.nbytes for stack in module._spare.values() for memory in stack)
 
 
@@ -72,7 +75,6 @@ def test_a_tensor_lies_as_torch_lays_its_own():
 def test_small_results_are_left_to_the_heap():
     assert recycled((NUMBERS - 1,)).shape == (NUMBERS - 1,)
     assert not spare()
-    assert not module._lent
     assert recycled((0, NUMBERS)).shape == (0, NUMBERS)
 
 
@@ -130,8 +132,6 @@ def test_threads_get_memory_of_their_own():
     for thread in threads:
         thread.join()
     assert not wrong
-    assert spare() <= 4 * (4 * 4 * NUMBERS)  # and what one has ended with serves the others
-    assert not module._lent
 
 
 def test_a_collected_circle_gives_its_memory_back():
@@ -161,3 +161,54 @@ def test_spare_memory_can_be_released():
     assert bool((kept == 4).all())
     del kept
     assert spare() == 2 * SMALLEST_BYTES
+
+
+def test_what_is_given_back_at_once_is_kept_up_to_a_number():
+    tensors = [recycled((NUMBERS,)) for _ in range(MOST_GIVEN_BACK + 50)]
+    assert len({tensor.data_ptr() for tensor in tensors}) == len(tensors)
+    del tensors
+    assert spare() == MOST_GIVEN_BACK * SMALLEST_BYTES
+
+
+def test_sizes_that_are_asked_for_once_leave_nothing():
+    for number in range(2000):
+        recycled((NUMBERS + 64 * number,))
+    assert spare() <= SPARE_BYTES
+    assert sum(4 * size for size in module._spare) == spare()
+    assert len(module._made) < 2000
+
+
+def test_a_result_is_no_view_and_can_be_changed_in_place_under_autograd():
+    with torch.no_grad():
+        tensor = recycled((4, NUMBERS)).zero_()
+    weight = torch.ones(1, requires_grad=True)
+    tensor += weight
+    tensor.sum().backward()
+    assert float(weight.grad) == 4 * NUMBERS
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+def test_an_interrupt_is_never_lost():
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    rng, lost, rounds = np.random.default_rng(0), 0, 400
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for delay in rng.uniform(2e-5, 5e-4, rounds):
+            deadline = time.perf_counter() + 1
+            try:
+                signal.setitimer(signal.ITIMER_REAL, delay)
+                while time.perf_counter() < deadline:
+                    recycled((NUMBERS,))
+                lost += 1
+            except Interrupted:
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert lost == 0
+    assert spare() <= SPARE_BYTES
