@@ -83,7 +83,9 @@ def _sort() -> None:
         return
     with suppress(IndexError):
         while True:
-            memory = _given_back.popleft().memory
+            memory: Memory | None = getattr(_given_back.popleft(), "memory", None)
+            if memory is None:  # an interrupt came before it was told
+                continue
             stack = _spare.pop(memory.size, [])
             stack.append(memory)
             _spare[memory.size] = stack

@@ -212,3 +212,11 @@ def test_an_interrupt_is_never_lost():
         signal.signal(signal.SIGALRM, before)
     assert lost == 0
     assert spare() <= SPARE_BYTES
+
+
+def test_a_loan_that_an_interrupt_cut_short_is_passed_over():
+    loan = object.__new__(module._Loan)
+    module._given_back.append(module._Reference(loan))
+    tensor = recycled((NUMBERS,))
+    del tensor
+    assert spare() == SMALLEST_BYTES
