@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from .products import is_untouched
 from .rmsnorm import RMSNorm
 from .scan.choice import runs_compiled
 
@@ -29,14 +30,9 @@ def gated(y: Tensor, x: Tensor, z: Tensor, D: Tensor, norm: RMSNorm | None = Non
         from .compiled.gate import gate  # numba takes a while to import, and not every run needs it
 
         D = D.to(y.dtype)
-        if norm is not None and _plain(norm):
+        if norm is not None and is_untouched(norm, RMSNorm):
             return gate(y, x, z, D, norm.weight, norm.groups, norm.eps)
         y = gate(y, x, z, D)
         return y if norm is None else norm(y)
     y = (y + D.to(y.dtype) * x).to(z.dtype) * F.silu(z)
     return y if norm is None else norm(y)
-
-
-def _plain(norm: RMSNorm) -> bool:
-    """Return whether nobody watches or replaces the norm, so that it may be part of a fused loop."""
-    return type(norm) is RMSNorm and not norm._forward_pre_hooks and not norm._forward_hooks

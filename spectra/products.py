@@ -57,11 +57,16 @@ def _may_recycle(x: Tensor, y: Tensor) -> bool:
 
 
 def _is_product(layer: nn.Linear) -> bool:
+    return is_untouched(layer, nn.Linear) and layer.bias is None
+
+
+def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether a call of a module does what its class says and nobody watches, so that it may be left out."""
     watched = (
-        layer._forward_hooks
-        or layer._forward_pre_hooks
+        module._forward_hooks
+        or module._forward_pre_hooks
         or torch_modules._global_forward_hooks
         or torch_modules._global_forward_pre_hooks
     )
-    replaced = type(layer) is not nn.Linear or "forward" in vars(layer) or layer._compiled_call_impl is not None
-    return not watched and not replaced and layer.bias is None
+    replaced = type(module) is not kind or "forward" in vars(module) or module._compiled_call_impl is not None
+    return not watched and not replaced

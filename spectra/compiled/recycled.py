@@ -25,9 +25,9 @@ SPARE_BYTES = 64e6
 """Memory that may lie spare when some is asked for; while more than that is in use, as much as is in use, since a
 stream's states are given back all at once. Ours: a row in the shapes of mamba-130m and mamba2-130m needs less."""
 SMALLEST_BYTES = 65_536
-"""Smaller results are left to the heap, which has room for them between others."""
+"""Smaller results are left to the heap, which has room for them between others. Ours."""
 MOST_GIVEN_BACK = 128
-"""Results whose memory is kept until some is asked for again: the states of 64 layers, and as many others."""
+"""Results whose memory is kept until some is asked for again: the states of 64 layers, and as many others. Ours."""
 
 Memory = npt.NDArray[np.float32]
 
